@@ -1,0 +1,8 @@
+//! The overrides door as a Lambda function.
+
+use countersign_api::{Plane, lambda};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda::Error> {
+    lambda::serve(Plane::Management, countersign_overrides::routes()).await
+}

@@ -1,0 +1,8 @@
+//! The local runner: the same functions as in Lambda, in one process on an embedded table.
+
+pub mod data;
+pub mod demo;
+mod runner;
+pub mod verify;
+
+pub use runner::{Runner, StartError, Table};

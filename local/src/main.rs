@@ -1,0 +1,96 @@
+//! The `countersign` command.
+
+use clap::{Parser, Subcommand};
+use countersign::{Runner, Table, demo, verify};
+use countersign_api::config::Local;
+use countersign_api::{logging, shut_down_signal};
+use countersign_domain::Tenant;
+use countersign_store::Clock;
+use std::io::Write;
+use std::process::ExitCode;
+use tokio::sync::watch;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Decides things exactly once: override tokens with co-signed decisions, on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve both planes (the default)
+    Serve,
+    /// Play a decision against a running server, or one that is started for it, and explain each step
+    Demo,
+    /// Check the audit chains of a tenant; fails and names the first broken entry if one is not whole
+    Verify {
+        /// The tenant, for overrides the customer's id
+        #[arg(long)]
+        tenant: Tenant,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve().await,
+        Command::Demo => run_demo().await,
+        Command::Verify { tenant } => check(&tenant).await,
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("countersign: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn configured() -> Result<Local, Failure> {
+    Ok(Local::read(|name| std::env::var(name).ok())?)
+}
+
+async fn serve() -> Result<ExitCode, Failure> {
+    let config = configured()?;
+    logging::start();
+    let clock = Clock::System;
+    let table = Table::configured(&config, &clock, false).await?;
+    let runner = Runner::start(&config, clock, table).await?;
+    let ready = format!("ready public={} management={}", runner.public_url(), runner.management_url());
+    if runner.first_start {
+        eprintln!("{}", demo::hints(&config.data, &runner.management_url()));
+    }
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(runner.run(stopped));
+    let mut stdout = std::io::stdout();
+    // Whoever started us may not care to read it.
+    let _ = writeln!(stdout, "{ready}").and_then(|()| stdout.flush());
+    shut_down_signal().await?;
+    stop.send_replace(true);
+    serving.await??;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_demo() -> Result<ExitCode, Failure> {
+    demo::play(&configured()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(tenant: &Tenant) -> Result<ExitCode, Failure> {
+    let config = configured()?;
+    let clock = Clock::System;
+    let store = Table::configured(&config, &clock, true).await?.store(&clock).await?;
+    let verified = verify::tenant(&store, tenant).await?;
+    match verified.broken {
+        None => {
+            println!("whole: {} records with {} entries", verified.records, verified.entries);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(broken) => {
+            println!("broken: {broken}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Both listeners in one process.
+
+use crate::data::{self, DataError};
+use axum::Router;
+use countersign_api::config::Local;
+use countersign_api::{App, Listener, Plane, router};
+use countersign_embedded::Engine;
+use countersign_store::{Clock, Fault, Settings, Store};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a change waits for its own call to fan it out before the clock looks after it.
+const FAN_OUT_AFTER: Duration = Duration::from_secs(2);
+/// How often expired idempotency entries are removed; they count as gone from the moment they expire.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// The embedded table's name.
+const EMBEDDED: &str = "countersign";
+
+/// Which table a runner works on.
+#[derive(Debug)]
+pub enum Table {
+    /// The embedded one, in this engine.
+    Embedded(Engine),
+    /// Whatever answers behind a store that was put together elsewhere.
+    Other(Store),
+}
+
+/// The runner cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its data directory.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Its table.
+    #[error(transparent)]
+    Table(#[from] Fault),
+    /// One of its addresses.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A runner whose sockets are bound.
+#[derive(Debug)]
+pub struct Runner {
+    app: App,
+    engine: Option<Engine>,
+    public: (Listener, SocketAddr),
+    management: (Listener, SocketAddr),
+    /// Whether its secrets were generated just now.
+    pub first_start: bool,
+}
+
+impl Table {
+    /// The table that the configuration names.
+    ///
+    /// # Errors
+    /// The embedded table cannot be opened.
+    pub async fn configured(config: &Local, clock: &Clock, must_exist: bool) -> Result<Self, StartError> {
+        match &config.table {
+            None => Ok(Self::Embedded(data::engine(&config.data, must_exist)?)),
+            Some(name) => Ok(Self::Other(Store::remote_by_environment(settings(name, clock)).await)),
+        }
+    }
+
+    /// The store on this table, which exists afterwards if it is the embedded one.
+    ///
+    /// # Errors
+    /// The table cannot be created.
+    pub async fn store(&self, clock: &Clock) -> Result<Store, StartError> {
+        match self {
+            Self::Other(store) => Ok(store.clone()),
+            Self::Embedded(engine) => {
+                let store = Store::embedded(engine.http_client(), settings(EMBEDDED, clock));
+                store.create_table().await?;
+                Ok(store)
+            }
+        }
+    }
+}
+
+fn settings(table: &str, clock: &Clock) -> Settings {
+    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: FAN_OUT_AFTER }
+}
+
+impl Runner {
+    /// Reads or generates the secrets, opens the table and binds both addresses.
+    ///
+    /// # Errors
+    /// One of these is not possible.
+    pub async fn start(config: &Local, clock: Clock, table: Table) -> Result<Self, StartError> {
+        let (secrets, first_start) = data::secrets(config)?;
+        let app = App::new(table.store(&clock).await?, secrets, clock, &config.config);
+        let engine = match table {
+            Table::Embedded(engine) => Some(engine),
+            Table::Other(_) => None,
+        };
+        let public = bind(config.listen).await?;
+        let management = bind(config.management_listen).await?;
+        Ok(Self { app, engine, public, management, first_start })
+    }
+
+    /// Where the public doors are.
+    #[must_use]
+    pub fn public_url(&self) -> String {
+        format!("http://{}", self.public.1)
+    }
+
+    /// Where the management plane is.
+    #[must_use]
+    pub fn management_url(&self) -> String {
+        format!("http://{}", self.management.1)
+    }
+
+    /// What the runner works with.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Serves both planes until `stop` says true, then lets what is in flight end.
+    ///
+    /// # Errors
+    /// A socket fails.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> io::Result<()> {
+        let plane = Plane::LocalManagement { port: self.management.1.port() };
+        let management = router(self.app.clone(), plane, countersign_overrides::routes());
+        let public = router(self.app, Plane::Public, Router::new());
+        let serving = async {
+            tokio::try_join!(
+                self.public.0.serve(public, stop.clone()),
+                self.management.0.serve(management, stop.clone())
+            )
+        };
+        tokio::select! {
+            served = serving => served.map(|_| ()),
+            () = sweep(self.engine) => Ok(()),
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { address, error };
+    let listener = Listener::bind(address).await.map_err(failed)?;
+    let bound = listener.address().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Does by hand what DynamoDB does by itself.
+async fn sweep(engine: Option<Engine>) {
+    let Some(engine) = engine else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let engine = engine.clone();
+        match tokio::task::spawn_blocking(move || engine.sweep_expired()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "expired items not removed"),
+            Err(error) => tracing::warn!(%error, "expired items not removed"),
+        }
+    }
+}

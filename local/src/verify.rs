@@ -1,0 +1,27 @@
+//! `countersign verify`: checks the audit chains of a tenant, while a server runs or not.
+
+use countersign_domain::key_ring::KeyRing;
+use countersign_domain::override_token::OverrideToken;
+use countersign_domain::{Record, Tenant};
+use countersign_store::{Fault, Store, Verified};
+
+/// The kinds of record that a tenant can have.
+const KINDS: [&str; 2] = [OverrideToken::KIND, KeyRing::KIND];
+
+/// Verifies all records of a tenant, up to the first that is broken.
+///
+/// # Errors
+/// The table does not answer.
+pub async fn tenant(store: &Store, tenant: &Tenant) -> Result<Verified, Fault> {
+    let mut all = Verified::default();
+    for kind in KINDS {
+        let verified = store.verify(kind, tenant).await?;
+        all.records += verified.records;
+        all.entries += verified.entries;
+        all.broken = verified.broken;
+        if all.broken.is_some() {
+            break;
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,102 @@
+//! What a handler works with: the table, the secrets and the clock, and the one way to change a record.
+
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::config::Config;
+use crate::problem::Problem;
+use crate::rate::Rate;
+use crate::secrets::{Secrets, SecretsError};
+use countersign_domain::{Outcome, Record, Timestamp};
+use countersign_store::{self as store, Clock, Committed, Fault, Key, Store};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Everything that a door depends on; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The table.
+    pub store: Store,
+    /// The secrets.
+    pub secrets: Arc<Secrets>,
+    /// Where `now` comes from.
+    pub clock: Clock,
+    pub(crate) rate: Arc<Rate>,
+}
+
+/// A change that did not happen.
+#[derive(Debug)]
+pub enum Refused<R> {
+    /// The rule said no; the door knows how to say so.
+    Rule(R),
+    /// Anything else, ready to be sent.
+    Problem(Problem),
+}
+
+impl<R> Refused<R> {
+    /// The problem, with the rule's refusal as the door words it.
+    pub fn or(self, word: impl FnOnce(R) -> Problem) -> Problem {
+        match self {
+            Self::Rule(refusal) => word(refusal),
+            Self::Problem(problem) => problem,
+        }
+    }
+}
+
+impl<R, P: Into<Problem>> From<P> for Refused<R> {
+    fn from(problem: P) -> Self {
+        Self::Problem(problem.into())
+    }
+}
+
+impl From<SecretsError> for Problem {
+    fn from(error: SecretsError) -> Self {
+        tracing::error!(%error, "secret unavailable");
+        Self::unavailable()
+    }
+}
+
+impl App {
+    /// Puts together what doors depend on.
+    #[must_use]
+    pub fn new(store: Store, secrets: Secrets, clock: Clock, config: &Config) -> Self {
+        Self { store, secrets: Arc::new(secrets), clock, rate: Arc::new(Rate::new(config.rate)) }
+    }
+
+    /// Changes a record by `rule`, exactly once, and answers with what `answer` makes of the record as it is then.
+    ///
+    /// `body` is the request's, for the idempotency key. This is the only thing that a door calls to write.
+    ///
+    /// # Errors
+    /// The rule's refusal, or a problem that every door words alike.
+    pub async fn change<R: Record>(
+        &self,
+        call: &Call,
+        body: &Value,
+        key: &Key<R>,
+        rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
+        answer: impl FnMut(&R) -> Result<Answer, Fault>,
+    ) -> Result<Answer, Refused<R::Refusal>> {
+        let once = call.once(body)?;
+        let pk = once.as_ref().map_or("", |once| &once.pk);
+        let asked = store::Call { deadline: call.deadline, once: once.as_ref() };
+        let change = self.store.change(key, asked, rule, answer, |answer: &Answer| answer.to_stored(pk));
+        // Alongside: a function stands still between two calls.
+        let (changed, ()) = futures_util::join!(change, self.secrets.refresh_aging());
+        match changed {
+            Ok(Committed::Now(answer)) => Ok(answer),
+            Ok(Committed::Before(stored)) => Ok(self.replay(&stored, pk).await?),
+            Err(store::Error::Refused(refusal)) => Err(Refused::Rule(refusal)),
+            Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused().into()),
+            Err(store::Error::Fault(fault)) => Err(fault.into()),
+        }
+    }
+
+    async fn replay(&self, stored: &str, pk: &str) -> Result<Answer, Problem> {
+        if let Some(answer) = Answer::from_stored(stored, pk, None)? {
+            return Ok(answer);
+        }
+        // Only now: a door whose answers hold no tokens needs no root key.
+        let sealer = self.secrets.sealer().await?;
+        Answer::from_stored(stored, pk, Some(&sealer))?.ok_or_else(Problem::internal)
+    }
+}

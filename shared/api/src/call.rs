@@ -1,0 +1,170 @@
+//! Who is calling, with what idempotency key, and until when: what a handler knows of a request besides its body.
+
+use crate::app::App;
+use crate::problem::{Detail, Problem};
+use axum::extract::{FromRequestParts, Path};
+use countersign_domain::Actor;
+use countersign_store::{CALL_BUDGET, Once};
+use http::Method;
+use http::request::Parts;
+use lambda_http::request::RequestContext;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// How long a stored answer is replayed.
+const ONCE_LIFETIME: Duration = Duration::from_hours(24);
+/// How long before a function is stopped it stops trying, to answer in time.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// A call on the management plane.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who is calling.
+    pub actor: Actor,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// Judged only when the request is found well-formed.
+    idempotency_key: Result<Option<String>, Problem>,
+    /// Method and path: an idempotency key is good for one of them.
+    target: String,
+}
+
+impl FromRequestParts<App> for Call {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let actor = Actor::Operator { principal: principal(parts) };
+        app.rate.check(&actor)?;
+        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
+        Ok(Self {
+            actor,
+            deadline: deadline(parts),
+            idempotency_key: idempotency_key(parts),
+            target: format!("{} {path}", parts.method),
+        })
+    }
+}
+
+impl Call {
+    /// The same call for a change that it makes on its way, which is not the one that its idempotency key is for.
+    #[must_use]
+    pub fn without_idempotency_key(&self) -> Self {
+        Self { idempotency_key: Ok(None), ..self.clone() }
+    }
+
+    /// The idempotency key that was sent, bound to its caller, method and path and to the body it came with.
+    ///
+    /// # Errors
+    /// It is not a key.
+    pub(crate) fn once(&self, body: &Value) -> Result<Option<Once>, Problem> {
+        let Some(key) = self.idempotency_key.clone()? else { return Ok(None) };
+        let scope = serde_json::json!([self.actor, self.target, key]);
+        Ok(Some(Once {
+            // `_` is no tenant's name: an operator acts for all of them.
+            pk: format!("once#_#{}", hex::encode(Sha256::digest(scope.to_string()))),
+            fingerprint: Sha256::digest(same_numbers(body).to_string()).into(),
+            lifetime: ONCE_LIFETIME,
+        }))
+    }
+}
+
+/// The value with every whole number written as one, so that `5` and `5.0` are the same JSON value. Keys are sorted
+/// already.
+fn same_numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            // Beyond 2^53 a float does not tell which whole number was meant.
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => {
+                format!("{float:.0}").parse::<i64>().map_or_else(|_| value.clone(), Value::from)
+            }
+            _ => value.clone(),
+        },
+        Value::Array(values) => values.iter().map(same_numbers).collect(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), same_numbers(value))).collect(),
+        Value::Null | Value::Bool(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// The IAM principal in AWS, `network` where the private API asks for none, `local` outside Lambda.
+fn principal(parts: &Parts) -> String {
+    let arn = match parts.extensions.get::<RequestContext>() {
+        None => return "local".to_owned(),
+        Some(RequestContext::ApiGatewayV1(context)) => context.identity.user_arn.clone(),
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            let iam = context.authorizer.as_ref().and_then(|authorizer| authorizer.iam.as_ref());
+            iam.and_then(|iam| iam.user_arn.clone())
+        }
+        Some(_) => None,
+    };
+    arn.unwrap_or_else(|| "network".to_owned())
+}
+
+fn deadline(parts: &Parts) -> Instant {
+    let now = Instant::now();
+    let budget = now + CALL_BUDGET;
+    let Some(context) = parts.extensions.get::<lambda_http::Context>() else { return budget };
+    let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    budget.min(now + left.saturating_sub(MARGIN))
+}
+
+fn idempotency_key(parts: &Parts) -> Result<Option<String>, Problem> {
+    if parts.method != Method::POST {
+        return Ok(None);
+    }
+    let mut values = parts.headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let valid = (1..=255).contains(&value.len()) && value.as_bytes().iter().all(|b| (0x20..=0x7e).contains(b));
+    match value.to_str() {
+        Ok(key) if valid && values.next().is_none() => Ok(Some(key.to_owned())),
+        _ => {
+            let message = "must be given once, as 1 to 255 printable ASCII characters";
+            Err(Problem::invalid(vec![Detail::new("Idempotency-Key", message)]))
+        }
+    }
+}
+
+/// The one variable part of a path, percent-decoded.
+#[derive(Debug)]
+pub struct PathText(pub String);
+
+impl FromRequestParts<App> for PathText {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, app).await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(_) => Err(Problem::invalid(vec![Detail::new("path", "must be UTF-8, percent-encoded")])),
+        }
+    }
+}
+
+/// The query string as it was sent.
+#[derive(Debug)]
+pub struct QueryText(pub String);
+
+impl FromRequestParts<App> for QueryText {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn bodies_are_compared_as_json_values() {
+        let text = |text: &str| same_numbers(&serde_json::from_str(text).unwrap()).to_string();
+        assert_eq!(text(r#"{"a": 5.0, "b": [1e2]}"#), text(r#"{"b":[100],"a":5}"#));
+        assert_eq!(same_numbers(&json!(-0.0)), json!(0));
+        assert_ne!(text("5.5"), text("5"));
+        assert_ne!(text("9007199254740993"), text("9007199254740992.0"));
+        assert_ne!(text(r#""5""#), text("5"));
+    }
+}

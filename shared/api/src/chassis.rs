@@ -1,0 +1,102 @@
+//! What every request goes through, on every door: request id, log line, panics, unknown paths and methods, health.
+
+use crate::app::App;
+use crate::guard;
+use crate::problem::{Outcome, Problem};
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router, routing};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{Instrument, field};
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How long the table has to answer before it counts as down.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(2);
+
+/// Which network a router's callers come from; a constant of the binary, never deduced from a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// Anyone.
+    Public,
+    /// Only the operator's own network; in AWS placement sees to that.
+    Management,
+    /// The same on a laptop, where the listener on this port refuses what a browser or a webhook could send.
+    LocalManagement {
+        /// The listener's own port.
+        port: u16,
+    },
+}
+
+/// The routes of one or several doors, with everything around them.
+pub fn router(app: App, plane: Plane, routes: Router<App>) -> Router {
+    routes
+        .route("/health", routing::get(health))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || {
+            let message = "this path does not take this method; see Allow";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        })
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn_with_state(plane, outermost))
+        .with_state(app)
+}
+
+/// Gives the request its id, turns away what does not belong on this plane, and writes the one log line.
+async fn outermost(State(plane): State<Plane>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    // The path's pattern, not the path: some paths hold the id of a token that can still be used.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default(), method = %request.method(), route, tenant = field::Empty);
+    let guarded = match plane {
+        Plane::Public | Plane::Management => Ok(()),
+        Plane::LocalManagement { port } => guard::check(request.uri(), request.headers(), port),
+    };
+    let mut response = match guarded {
+        Ok(()) => next.run(request).instrument(span.clone()).await,
+        Err(problem) => problem.into_response(),
+    };
+    response.headers_mut().insert(REQUEST_ID, id);
+    let _entered = span.enter();
+    tracing::info!(
+        status = response.status().as_u16(),
+        outcome = response.extensions().get::<Outcome>().map_or("ok", |outcome| outcome.0),
+        micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "answered"
+    );
+    response
+}
+
+/// The caller's own id if it is one, else a fresh one.
+fn request_id(request: &Request) -> HeaderValue {
+    let valid = |id: &&HeaderValue| {
+        (1..=128).contains(&id.len())
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    let fresh = || HeaderValue::try_from(Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("none"));
+    request.headers().get(&REQUEST_ID).filter(valid).cloned().unwrap_or_else(fresh)
+}
+
+fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    tracing::error!(panic = message, "panic");
+    Problem::internal().into_response()
+}
+
+/// `GET /health`: whether the table answers.
+async fn health(State(app): State<App>) -> Response {
+    let (status, word) = match app.store.ping(HEALTHY_WITHIN).await {
+        Ok(()) => (StatusCode::OK, "healthy"),
+        Err(fault) => {
+            tracing::warn!(%fault, "unhealthy");
+            (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+        }
+    };
+    (status, Json(json!({ "status": word, "service": "countersign" }))).into_response()
+}

@@ -1,0 +1,180 @@
+//! Everything that can be set from outside, read once at the start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The variables that countersign reads, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `COUNTERSIGN_RATE`: requests per second, caller and process; 0 is no limit.
+    pub rate: u32,
+}
+
+/// What a function in Lambda reads on top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lambda {
+    /// What every process reads.
+    pub config: Config,
+    /// `COUNTERSIGN_TABLE`: the table's name.
+    pub table: String,
+    /// `COUNTERSIGN_OVERRIDE_SECRET_ID`: name or ARN of the override secret in Secrets Manager.
+    pub override_secret_id: String,
+    /// `COUNTERSIGN_ROOT_KEY_ID`: name or ARN of the root key in Secrets Manager.
+    pub root_key_id: String,
+}
+
+/// What the local runner reads on top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// What every process reads.
+    pub config: Config,
+    /// `COUNTERSIGN_LISTEN`: where the public doors listen.
+    pub listen: SocketAddr,
+    /// `COUNTERSIGN_MANAGEMENT_LISTEN`: where the management plane listens; loopback only.
+    pub management_listen: SocketAddr,
+    /// `COUNTERSIGN_DATA`: the directory of the embedded table and the secrets.
+    pub data: PathBuf,
+    /// `COUNTERSIGN_TABLE`: a table in DynamoDB or an emulator instead of the embedded one.
+    pub table: Option<String>,
+    /// `COUNTERSIGN_OVERRIDE_SECRET`: instead of the generated one.
+    pub override_secret: Option<String>,
+    /// `COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS`: still accepted by verify.
+    pub override_secret_previous: Option<String>,
+}
+
+/// A variable is missing or makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} {message}")]
+pub struct ConfigError {
+    variable: &'static str,
+    message: String,
+}
+
+impl ConfigError {
+    fn new(variable: &'static str, message: impl Into<String>) -> Self {
+        Self { variable, message: message.into() }
+    }
+}
+
+/// Looks a variable up; one that is set but empty counts as unset.
+struct Variables<F>(F);
+
+impl<F: Fn(&str) -> Option<String>> Variables<F> {
+    fn get(&self, name: &'static str) -> Option<String> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    fn required(&self, name: &'static str) -> Result<String, ConfigError> {
+        self.get(name).ok_or_else(|| ConfigError::new(name, "must be set"))
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &'static str, default: T, what: &str) -> Result<T, ConfigError> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(value) => value.parse().map_err(|_| ConfigError::new(name, format!("must be {what}, not `{value}`"))),
+        }
+    }
+
+    fn config(&self, rate: u32) -> Result<Config, ConfigError> {
+        let rate = self.parsed("COUNTERSIGN_RATE", rate, "a whole number of requests per second")?;
+        Ok(Config { rate })
+    }
+}
+
+impl Lambda {
+    /// Reads the variables of a function.
+    ///
+    /// # Errors
+    /// The first variable that is missing or makes no sense.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let variables = Variables(variable);
+        Ok(Self {
+            config: variables.config(100)?,
+            table: variables.required("COUNTERSIGN_TABLE")?,
+            override_secret_id: variables.required("COUNTERSIGN_OVERRIDE_SECRET_ID")?,
+            root_key_id: variables.required("COUNTERSIGN_ROOT_KEY_ID")?,
+        })
+    }
+}
+
+impl Local {
+    /// Reads the variables of the local runner.
+    ///
+    /// # Errors
+    /// The first variable that makes no sense, or that this is Lambda, where secrets are not kept in files.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let variables = Variables(variable);
+        if variables.get("AWS_LAMBDA_RUNTIME_API").is_some() {
+            let message = "is set: the local runner keeps its secrets in files and does not run in Lambda";
+            return Err(ConfigError::new("AWS_LAMBDA_RUNTIME_API", message));
+        }
+        let address = "an address and a port, like 127.0.0.1:8080";
+        let local = Self {
+            config: variables.config(0)?,
+            listen: variables.parsed("COUNTERSIGN_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)), address)?,
+            management_listen: variables.parsed(
+                "COUNTERSIGN_MANAGEMENT_LISTEN",
+                SocketAddr::from(([127, 0, 0, 1], 8001)),
+                address,
+            )?,
+            data: variables.get("COUNTERSIGN_DATA").unwrap_or_else(|| "./data".to_owned()).into(),
+            table: variables.get("COUNTERSIGN_TABLE"),
+            override_secret: variables.get("COUNTERSIGN_OVERRIDE_SECRET"),
+            override_secret_previous: variables.get("COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS"),
+        };
+        if !local.management_listen.ip().is_loopback() {
+            let message = "must be a loopback address: nothing on the management plane asks who is calling";
+            return Err(ConfigError::new("COUNTERSIGN_MANAGEMENT_LISTEN", message));
+        }
+        Ok(local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(set: &[(&str, &str)]) -> Result<Local, String> {
+        Local::read(lookup(set)).map_err(|error| error.to_string())
+    }
+
+    fn lookup(set: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+        move |name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn without_variables_the_local_runner_has_the_documented_defaults() {
+        let local = local(&[]).unwrap();
+        assert_eq!(local.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(local.management_listen.to_string(), "127.0.0.1:8001");
+        assert_eq!(local.data, PathBuf::from("./data"));
+        assert_eq!((local.config.rate, local.table, local.override_secret), (0, None, None));
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        for (name, value) in [
+            ("COUNTERSIGN_LISTEN", "8080"),
+            ("COUNTERSIGN_MANAGEMENT_LISTEN", "localhost"),
+            ("COUNTERSIGN_MANAGEMENT_LISTEN", "0.0.0.0:8001"),
+            ("COUNTERSIGN_MANAGEMENT_LISTEN", "10.0.0.1:8001"),
+            ("COUNTERSIGN_RATE", "-1"),
+            ("COUNTERSIGN_RATE", "fast"),
+            ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+        ] {
+            assert!(local(&[(name, value)]).unwrap_err().starts_with(name), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_function_needs_its_table_and_secrets() {
+        let all =
+            [("COUNTERSIGN_TABLE", "t"), ("COUNTERSIGN_OVERRIDE_SECRET_ID", "o"), ("COUNTERSIGN_ROOT_KEY_ID", "r")];
+        assert_eq!(Lambda::read(lookup(&all)).unwrap().config.rate, 100);
+        for (missing, _) in all {
+            let rest: Vec<_> = all.into_iter().filter(|(name, _)| *name != missing).collect();
+            let error = Lambda::read(lookup(&rest)).unwrap_err().to_string();
+            assert_eq!(error, format!("{missing} must be set"));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A door as a Lambda function behind API Gateway, by REST (v1) or HTTP (v2) events.
+
+use crate::app::App;
+use crate::chassis::{Plane, router};
+use crate::config;
+use crate::logging;
+use crate::secrets::Secrets;
+use aws_config::BehaviorVersion;
+use axum::Router;
+use countersign_store::{Clock, Settings, Store};
+use lambda_http::Adapter;
+pub use lambda_http::Error;
+use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
+use lambda_http::request::LambdaRequest;
+use lambda_http::tower::Service;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::time::Duration;
+
+/// How long a change waits to be fanned out by its own call before the clock looks after it.
+const FAN_OUT_AFTER: Duration = Duration::from_secs(30);
+
+/// What a path as API Gateway gives it may contain although a URI may not.
+const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Serves a door's routes on the Lambda runtime until the environment is shut down.
+///
+/// # Errors
+/// A variable is missing or the runtime cannot be reached.
+pub async fn serve(plane: Plane, routes: Router<App>) -> Result<(), Error> {
+    logging::start();
+    let config = config::Lambda::read(|name| std::env::var(name).ok())?;
+    let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let clock = Clock::System;
+    let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
+    let secrets = Secrets::manager(&sdk, config.override_secret_id, config.root_key_id, &clock);
+    let app = App::new(Store::remote(&sdk, settings), secrets, clock, &config.config);
+    let door = Adapter::from(router(app, plane, routes));
+    lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
+        normalise(&mut event.payload);
+        let mut door = door.clone();
+        async move { door.call(event).await }
+    }))
+    .await
+}
+
+/// Brings the path to what a local listener would see: without the stage, and well-formed whatever was decoded on the
+/// way here. The host goes: nothing here depends on it, and a malformed one would not make a URI.
+fn normalise(event: &mut LambdaRequest) {
+    match event {
+        LambdaRequest::ApiGatewayV1(request) => {
+            // REST events give the path without the stage.
+            request.request_context.stage = None;
+            request.request_context.domain_name = None;
+            request.headers.remove(http::header::HOST);
+            request.path = request.path.as_deref().map(well_formed);
+        }
+        LambdaRequest::ApiGatewayV2(request) => {
+            // HTTP events give it with the stage, unless that is the default one.
+            let stage = request.request_context.stage.take().map(|stage| format!("/{stage}"));
+            request.request_context.domain_name = None;
+            request.headers.remove(http::header::HOST);
+            let path = request.raw_path.as_deref().unwrap_or_default();
+            let bare = stage.as_deref().and_then(|stage| path.strip_prefix(stage)).filter(|rest| rest.starts_with('/'));
+            request.raw_path = Some(well_formed(bare.unwrap_or(path)));
+            let query = request.raw_query_string.as_deref();
+            request.raw_query_string = query.map(|query| utf8_percent_encode(query, NOT_IN_A_PATH).to_string());
+        }
+        _ => {}
+    }
+}
+
+fn well_formed(path: &str) -> String {
+    utf8_percent_encode(path, NOT_IN_A_PATH).to_string()
+}

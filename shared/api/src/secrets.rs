@@ -1,0 +1,200 @@
+//! Where secrets come from: Secrets Manager with a bounded age, or values fixed at the start of a local process.
+
+use crate::sealing::{RootKey, Sealer};
+use aws_config::SdkConfig;
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
+use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
+use countersign_domain::{Timestamp, seconds};
+use countersign_store::Clock;
+use serde::Deserialize;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Up to this age a secret is used as it is.
+const FRESH_SECONDS: i64 = 5 * 60;
+/// Up to this age it is used and refreshed alongside; beyond, only after a refresh.
+const USABLE_SECONDS: i64 = 15 * 60;
+/// How long one read from Secrets Manager may take.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+
+/// A secret with the one that it replaced, during a rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotating<T> {
+    /// Signs, seals and verifies.
+    pub current: T,
+    /// Only verifies and opens.
+    pub previous: Option<T>,
+}
+
+/// A secret text, which nothing prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// Takes a text as a secret.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The UTF-8 bytes that sign.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(..)")
+    }
+}
+
+/// A secret cannot be had now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the secret `{name}` cannot be had: {reason}")]
+pub struct SecretsError {
+    name: String,
+    reason: String,
+}
+
+/// The secrets of a deployment.
+#[derive(Debug)]
+pub struct Secrets {
+    override_secret: Source<SecretText>,
+    root_key: Source<RootKey>,
+}
+
+impl Secrets {
+    /// Secrets that stay as they are as long as the process lives.
+    #[must_use]
+    pub fn fixed(override_secret: Rotating<SecretText>, root_key: Rotating<RootKey>) -> Self {
+        Self { override_secret: Source::Fixed(Arc::new(override_secret)), root_key: Source::Fixed(Arc::new(root_key)) }
+    }
+
+    /// Secrets in Secrets Manager, under these names or ARNs, each a JSON object `{"current", "previous"?}`.
+    #[must_use]
+    pub fn manager(config: &SdkConfig, override_secret: String, root_key: String, clock: &Clock) -> Self {
+        let timeouts = TimeoutConfig::builder().operation_timeout(READ_WITHIN).build();
+        let config = aws_sdk_secretsmanager::config::Builder::from(config).timeout_config(timeouts).build();
+        let client = Client::from_conf(config);
+        let text: Parse<SecretText> = |text| (!text.is_empty()).then(|| SecretText::new(text.to_owned()));
+        Self {
+            override_secret: Source::managed(client.clone(), override_secret, text, clock.clone()),
+            root_key: Source::managed(client, root_key, RootKey::parse, clock.clone()),
+        }
+    }
+
+    /// The secret that co-signs override decisions.
+    ///
+    /// # Errors
+    /// It is too old and cannot be refreshed.
+    pub async fn override_secret(&self) -> Result<Arc<Rotating<SecretText>>, SecretsError> {
+        self.override_secret.get().await
+    }
+
+    /// What seals and opens the secrets in items.
+    ///
+    /// # Errors
+    /// The root key is too old and cannot be refreshed.
+    pub async fn sealer(&self) -> Result<Sealer, SecretsError> {
+        self.root_key.get().await.map(Sealer::new)
+    }
+
+    /// Refreshes what is in use and no longer fresh. Meant to run alongside a call's own reads: nothing runs in a
+    /// function between two calls.
+    pub async fn refresh_aging(&self) {
+        futures_util::join!(self.override_secret.refresh_aging(), self.root_key.refresh_aging());
+    }
+}
+
+type Parse<T> = fn(&str) -> Option<T>;
+
+#[derive(Debug)]
+enum Source<T> {
+    Fixed(Arc<Rotating<T>>),
+    Managed(Box<Managed<T>>),
+}
+
+#[derive(Debug)]
+struct Managed<T> {
+    client: Client,
+    name: String,
+    parse: Parse<T>,
+    clock: Clock,
+    latest: RwLock<Option<(Arc<Rotating<T>>, Timestamp)>>,
+    /// Held while reading, so that one read serves all who wait.
+    reading: Mutex<()>,
+}
+
+impl<T> Source<T> {
+    fn managed(client: Client, name: String, parse: Parse<T>, clock: Clock) -> Self {
+        let latest = RwLock::new(None);
+        Self::Managed(Box::new(Managed { client, name, parse, clock, latest, reading: Mutex::new(()) }))
+    }
+
+    async fn get(&self) -> Result<Arc<Rotating<T>>, SecretsError> {
+        match self {
+            Self::Fixed(secret) => Ok(secret.clone()),
+            Self::Managed(managed) => managed.younger_than(USABLE_SECONDS).await,
+        }
+    }
+
+    async fn refresh_aging(&self) {
+        let Self::Managed(managed) = self else { return };
+        // What no call has used yet is not read for it.
+        if managed.at_most(USABLE_SECONDS).is_some()
+            && let Err(error) = managed.younger_than(FRESH_SECONDS).await
+        {
+            tracing::warn!(%error, "secret not refreshed");
+        }
+    }
+}
+
+impl<T> Managed<T> {
+    fn at_most(&self, age: i64) -> Option<Arc<Rotating<T>>> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        let (secret, read_at) = latest.as_ref()?;
+        (self.clock.now().duration_since(*read_at) < seconds(age)).then(|| secret.clone())
+    }
+
+    async fn younger_than(&self, age: i64) -> Result<Arc<Rotating<T>>, SecretsError> {
+        if let Some(secret) = self.at_most(age) {
+            return Ok(secret);
+        }
+        let _reading = self.reading.lock().await;
+        if let Some(secret) = self.at_most(age) {
+            return Ok(secret);
+        }
+        let read_at = self.clock.now();
+        let secret = Arc::new(self.read().await?);
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Some((secret.clone(), read_at));
+        Ok(secret)
+    }
+
+    async fn read(&self) -> Result<Rotating<T>, SecretsError> {
+        let failed = |reason: String| SecretsError { name: self.name.clone(), reason };
+        let answer = self.client.get_secret_value().secret_id(&self.name).send().await;
+        // Only the code: a message may quote what it is about.
+        let answer = answer.map_err(|error| failed(error.code().unwrap_or("no answer").to_owned()))?;
+        parse_rotating(answer.secret_string().unwrap_or_default(), self.parse)
+            .ok_or_else(|| failed("it must be JSON text {\"current\": ..., \"previous\"?: ...}".to_owned()))
+    }
+}
+
+fn parse_rotating<T>(text: &str, parse: Parse<T>) -> Option<Rotating<T>> {
+    #[derive(Deserialize)]
+    struct Document {
+        current: String,
+        previous: Option<String>,
+    }
+    let document: Document = serde_json::from_str(text).ok()?;
+    let previous = match document.previous {
+        None => None,
+        Some(previous) => Some(parse(&previous)?),
+    };
+    Some(Rotating { current: parse(&document.current)?, previous })
+}

@@ -1,0 +1,24 @@
+//! Who does something, as proven by the credentials of the request.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Who caused a change. Stored in every entry of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Actor {
+    /// A caller of the management plane: the IAM principal in AWS, `local` on a laptop, `network` where the
+    /// private API asks for no authorization.
+    Operator {
+        /// The principal's name, an ARN in AWS.
+        principal: String,
+    },
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator { principal } => write!(f, "operator:{principal}"),
+        }
+    }
+}

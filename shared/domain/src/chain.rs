@@ -1,0 +1,134 @@
+//! The tamper-evident audit log: how changes are hashed into a chain, and how a chain is verified.
+//!
+//! A change is stored as exact bytes. Its hash is SHA-256 over the hash before it and these bytes; the record
+//! carries the latest hash. The last entry of a change also holds the SHA-256 of the record that the change made,
+//! so a changed field of a record is found as well. Whoever can write the table can rebuild a whole chain or remove
+//! a record with all of its changes: this is not found.
+
+use crate::Entry;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A SHA-256 hash.
+pub type Hash = [u8; 32];
+
+/// What comes before a record's first change.
+pub const GENESIS: Hash = [0; 32];
+
+/// A record as it is stored, without what only serves look-ups.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredRecord<'a> {
+    /// Its partition key: kind, tenant and id.
+    pub key: &'a str,
+    /// How many changes it has had.
+    pub version: u64,
+    /// The schema number of its body.
+    pub schema: u32,
+    /// When it was last changed, as stored.
+    pub changed_at: &'a str,
+    /// The record as JSON text.
+    pub body: &'a str,
+}
+
+impl StoredRecord<'_> {
+    /// SHA-256 of the record in a canonical form: its parts as a JSON array of texts and numbers.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let canonical = serde_json::json!([self.key, self.version, self.schema, self.changed_at, self.body]);
+        hex::encode(Sha256::digest(canonical.to_string()))
+    }
+}
+
+/// The content of a change item: what is hashed and kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeBody {
+    /// Random; tells a writer whether a change that it finds is its own.
+    pub change_id: String,
+    /// The record's version that this change made.
+    pub version: u64,
+    /// What happened.
+    pub entries: Vec<Entry>,
+}
+
+/// The hash of a change: SHA-256 over the hash before it and the stored bytes.
+#[must_use]
+pub fn hash(previous: &Hash, body: &[u8]) -> Hash {
+    Sha256::new().chain_update(previous).chain_update(body).finalize().into()
+}
+
+/// Why a chain is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("change {version}: {reason}")]
+pub struct Broken {
+    /// The first change that does not fit; one past the last if the record itself does not.
+    pub version: u64,
+    /// What does not fit.
+    pub reason: &'static str,
+}
+
+/// Checks the changes of one record, oldest first, then the record against the last.
+#[derive(Debug)]
+pub struct Verifier {
+    version: u64,
+    hash: Hash,
+    entries: u64,
+    state: Option<String>,
+}
+
+impl Default for Verifier {
+    fn default() -> Self {
+        Self { version: 0, hash: GENESIS, entries: 0, state: None }
+    }
+}
+
+impl Verifier {
+    /// Takes the next change. Nothing of the body is parsed before its hash is found right.
+    ///
+    /// # Errors
+    /// The first thing about the change that does not fit what came before.
+    pub fn change(&mut self, version: u64, previous: &[u8], stored_hash: &[u8], body: &str) -> Result<(), Broken> {
+        let broken = |reason| Err(Broken { version: self.version + 1, reason });
+        if version != self.version + 1 {
+            return broken("the change is missing");
+        }
+        if previous != self.hash {
+            return broken("its previous hash is not the hash of the change before");
+        }
+        let computed = hash(&self.hash, body.as_bytes());
+        if stored_hash != computed {
+            return broken("its content does not have the stored hash");
+        }
+        let Ok(parsed) = serde_json::from_str::<ChangeBody>(body) else {
+            return broken("its content cannot be read");
+        };
+        if parsed.version != version {
+            return broken("it was written as another change");
+        }
+        let Some(state) = parsed.entries.last().and_then(|entry| entry.state.clone()) else {
+            return broken("it does not say which record it made");
+        };
+        self.version = version;
+        self.hash = computed;
+        self.entries += parsed.entries.len() as u64;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    /// Compares the record with its last change; the number of entries verified.
+    ///
+    /// # Errors
+    /// The record has another version, another hash or another content than its last change says.
+    pub fn finish(self, record: &StoredRecord<'_>, record_hash: &[u8]) -> Result<u64, Broken> {
+        let broken = |reason| Err(Broken { version: self.version + 1, reason });
+        if record.version != self.version {
+            return broken("the change is missing");
+        }
+        if record_hash != self.hash {
+            return broken("the record does not carry the hash of its last change");
+        }
+        if self.state.as_deref() != Some(record.state().as_str()) {
+            return broken("the record is not the one that its last change made");
+        }
+        Ok(self.entries)
+    }
+}

@@ -1,0 +1,29 @@
+//! The rules: every decision that countersign takes, as pure functions over plain data.
+//!
+//! Nothing in here reads a clock, draws a random number or does I/O; time, ids and keys are arguments.
+
+mod actor;
+pub mod chain;
+pub mod change;
+pub mod cosignature;
+pub mod key_ring;
+pub mod override_token;
+mod tenant;
+pub mod text;
+
+pub use actor::Actor;
+pub use change::{Change, Entry, EntryClass, Listing, Outcome, Record, Subject};
+pub use jiff::Timestamp;
+pub use tenant::{InvalidTenant, Tenant};
+
+/// A duration of whole seconds, for deadlines and lifetimes.
+#[must_use]
+pub fn seconds(n: i64) -> jiff::SignedDuration {
+    jiff::SignedDuration::from_secs(n)
+}
+
+/// RFC 3339 in UTC with whole seconds, as most documented answers show times: `2026-11-21T03:38:50Z`.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,53 @@
+//! What counts as acceptable text in a request, shared by every rule that takes some.
+
+use uuid::Uuid;
+
+/// Reads a UUID in its hyphenated form of 36 characters, in either case; `None` for any other spelling.
+#[must_use]
+pub fn uuid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
+/// Whether `text` has at most `limit` Unicode scalar values and no control character but line feed and tab.
+///
+/// # Errors
+/// Says which of the two it breaks, as a phrase that follows the field's name.
+pub fn check(text: &str, limit: usize) -> Result<(), String> {
+    if text.chars().nth(limit).is_some() {
+        return Err(format!("must have at most {limit} characters"));
+    }
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err("must not contain control characters other than line feed and tab".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_has_hyphens_and_either_case() {
+        assert!(uuid("F4A5B6C7-D8E9-0123-F012-456789012CDE").is_some());
+        for text in [
+            "f4a5b6c7d8e90123f012456789012cde",
+            "{f4a5b6c7-d8e9-0123-f012-456789012cde}",
+            "",
+            "urn:uuid:x",
+            "f4a5b6c7-d8e9-0123-f012-456789012cdg",
+            "f4a5b6c7-d8e9-0123-f012-456789012cde ",
+        ] {
+            assert_eq!(uuid(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_count_characters_and_include_the_limit() {
+        assert!(check(&"ü".repeat(10), 10).is_ok());
+        assert!(check(&"ü".repeat(11), 10).unwrap_err().contains("10 characters"));
+        assert!(check("a\n\tb", 4).is_ok());
+        for control in ['\0', '\r', '\u{7f}', '\u{85}', '\u{1b}'] {
+            assert!(check(&control.to_string(), 10).unwrap_err().contains("control"), "{control:?}");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The change loop: load, apply the rule, write back in one conditional transaction, and read what became of it.
+
+use crate::fault::{Failure, backoff};
+use crate::item::{self, Item, bytes, number, text};
+use crate::{Fault, Key, Loaded, Store};
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use countersign_domain::chain::{self, ChangeBody, GENESIS, StoredRecord};
+use countersign_domain::{Change, EntryClass, Outcome, Record, Timestamp};
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// What a change needs to know of the call that asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// The idempotency key, if one was sent.
+    pub once: Option<&'a Once>,
+}
+
+/// An idempotency key in its scope, with what it was sent with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Partition key of its entry.
+    pub pk: String,
+    /// SHA-256 of the request's body as a JSON value.
+    pub fingerprint: [u8; 32],
+    /// How long a stored answer is replayed.
+    pub lifetime: Duration,
+}
+
+/// What became of a change that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed<A> {
+    /// It stands, and this is its answer.
+    Now(A),
+    /// The same call acted before; this is the answer that was stored then.
+    Before(String),
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error<R> {
+    /// The rule said no.
+    #[error("refused")]
+    Refused(R),
+    /// The idempotency key was used with another body.
+    #[error("this idempotency key was used with another body")]
+    KeyReused,
+    /// The table did not do its part. After [`Fault::Unavailable`] the change may stand all the same.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// How one transaction ended.
+enum Attempt {
+    Committed,
+    /// The idempotency entry is there already; its image, where the engine gave one.
+    Once(Option<Item>),
+    /// Another change came first.
+    Overtaken,
+    /// Nothing was written; again after a pause.
+    Again(Duration, String),
+    /// It may or may not have been written.
+    Doubtful(String),
+}
+
+/// An attempt whose end is unknown: if its change is found, the answer is given as the success that it is.
+struct Doubt<A> {
+    version: u64,
+    change_id: String,
+    answer: A,
+}
+
+impl Store {
+    /// Changes the record with this key by `rule`, exactly once.
+    ///
+    /// `rule` is given the record, or `None` if there is none, and the time; it is applied again whenever another
+    /// change came first. `answer` shapes the answer from the record as the change leaves it, before the commit, so
+    /// that `stored` can keep it under the idempotency key in the same transaction.
+    ///
+    /// # Errors
+    /// The rule's refusal, a reused idempotency key, or a fault of the table.
+    pub async fn change<R: Record, A>(
+        &self,
+        key: &Key<R>,
+        call: Call<'_>,
+        mut rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
+        mut answer: impl FnMut(&R) -> Result<A, Fault>,
+        stored: impl Fn(&A) -> Result<String, Fault>,
+    ) -> Result<Committed<A>, Error<R::Refusal>> {
+        let mut doubts: Vec<Doubt<A>> = Vec::new();
+        for failures in 0.. {
+            let found = self.load(key, call.deadline).await?;
+            if let Some(answer) = self.settle(key, found.as_ref(), &mut doubts, call.deadline).await? {
+                return Ok(Committed::Now(answer));
+            }
+            let clock = self.settings.clock.now();
+            let now = found.as_ref().map_or(clock, |found| clock.max(found.changed_at));
+            let change = match rule(found.as_ref().map(|found| &found.record), now) {
+                Ok(Outcome::Change(change)) => change,
+                Ok(Outcome::Keep) => {
+                    if let Some(answer) = self.stored_answer(call, now).await? {
+                        return Ok(Committed::Before(answer));
+                    }
+                    let kept = found.ok_or_else(|| Fault::Corrupt("a rule kept an absent record".to_owned()))?;
+                    return Ok(Committed::Now(answer(&kept.record)?));
+                }
+                Err(refusal) => match self.stored_answer(call, now).await? {
+                    Some(answer) => return Ok(Committed::Before(answer)),
+                    None => return Err(Error::Refused(refusal)),
+                },
+            };
+            let shaped = answer(&change.record)?;
+            let change_id = Uuid::new_v4().to_string();
+            let items = self.transaction(key, found.as_ref(), &change, &change_id, now)?;
+            let once = match call.once {
+                Some(once) => Some(self.once_item(once, stored(&shaped)?, now)?),
+                None => None,
+            };
+            let (pause, reason) = match self.attempt(once, items, call.deadline, failures).await? {
+                Attempt::Committed => return Ok(Committed::Now(shaped)),
+                Attempt::Once(image) => {
+                    // It may be our own entry, from an attempt whose answer was lost.
+                    if !doubts.is_empty() {
+                        let found = self.load(key, call.deadline).await?;
+                        if let Some(answer) = self.settle(key, found.as_ref(), &mut doubts, call.deadline).await? {
+                            return Ok(Committed::Now(answer));
+                        }
+                    }
+                    match self.replay(call, image, now).await? {
+                        Some(answer) => return Ok(Committed::Before(answer)),
+                        None => (Duration::ZERO, "the idempotency entry expired meanwhile".to_owned()),
+                    }
+                }
+                Attempt::Overtaken => (Duration::ZERO, "other changes always came first".to_owned()),
+                Attempt::Again(pause, reason) => (pause, reason),
+                Attempt::Doubtful(reason) => {
+                    let version = found.as_ref().map_or(0, |found| found.version);
+                    doubts.push(Doubt { version, change_id, answer: shaped });
+                    (backoff(failures), reason)
+                }
+            };
+            if Instant::now() + pause >= call.deadline {
+                return Err(Fault::Unavailable(reason).into());
+            }
+            tokio::time::sleep(pause).await;
+        }
+        unreachable!("the loop ends by its deadline")
+    }
+
+    /// Looks whether an attempt of unknown end has been committed after all. Those that can no longer be are dropped.
+    async fn settle<R: Record, A>(
+        &self,
+        key: &Key<R>,
+        found: Option<&Loaded<R>>,
+        doubts: &mut Vec<Doubt<A>>,
+        deadline: Instant,
+    ) -> Result<Option<A>, Fault> {
+        let version = found.map_or(0, |found| found.version);
+        // While the record is at the version that the attempt read, nothing was committed: not yet.
+        while let Some(position) = doubts.iter().position(|doubt| doubt.version < version) {
+            let doubt = doubts.swap_remove(position);
+            let change = self.get(key.pk(), &item::change_sk(doubt.version + 1), deadline).await?;
+            if change.is_some_and(|change| item::get_text(&change, "change_id") == Ok(&doubt.change_id)) {
+                return Ok(Some(doubt.answer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record and its change, as one transaction writes them.
+    fn transaction<R: Record>(
+        &self,
+        key: &Key<R>,
+        found: Option<&Loaded<R>>,
+        change: &Change<R>,
+        change_id: &str,
+        now: Timestamp,
+    ) -> Result<[TransactWriteItem; 2], Fault> {
+        let pk = key.pk();
+        let corrupt = |error: serde_json::Error| Fault::Corrupt(format!("{} cannot be written: {error}", R::KIND));
+        let body = serde_json::to_string(&change.record).map_err(corrupt)?;
+        let version = found.map_or(0, |found| found.version) + 1;
+        let changed_at = item::sortable(now);
+        let record = StoredRecord { key: &pk, version, schema: R::SCHEMA, changed_at: &changed_at, body: &body };
+
+        let mut entries = change.entries.clone();
+        let Some(last) = entries.last_mut() else {
+            return Err(Fault::Corrupt(format!("a change of {} has no entry", R::KIND)));
+        };
+        last.state = Some(record.state());
+        let told = entries.iter().any(|entry| entry.class == EntryClass::Public);
+        let content = ChangeBody { change_id: change_id.to_owned(), version, entries };
+        let content = serde_json::to_string(&content).map_err(corrupt)?;
+        let prev_hash = found.map_or(GENESIS, |found| found.hash);
+        let hash = chain::hash(&prev_hash, content.as_bytes());
+
+        let mut change_put = self
+            .put()
+            .item("pk", text(&pk))
+            .item("sk", text(item::change_sk(version)))
+            .item("change_id", text(change_id))
+            .item("schema", number(item::CHANGE_SCHEMA))
+            .item("body", text(content))
+            .item("hash", bytes(&hash))
+            .item("prev_hash", bytes(&prev_hash))
+            .condition_expression("attribute_not_exists(pk)");
+        if told {
+            let due = now.saturating_add(self.settings.fan_out_after).unwrap_or(Timestamp::MAX);
+            change_put =
+                change_put.item("due_pk", text(item::due_shard(&pk))).item("due_sk", text(item::sortable(due)));
+        }
+        let mut record_put = self
+            .put()
+            .item("pk", text(&pk))
+            .item("sk", text(item::RECORD))
+            .item("version", number(version))
+            .item("schema", number(R::SCHEMA))
+            .item("changed_at", text(&changed_at))
+            .item("hash", bytes(&hash));
+        for (name, value) in item::index_keys(&change.record, &pk) {
+            record_put = record_put.item(name, value);
+        }
+        record_put = match found {
+            None => record_put.condition_expression("attribute_not_exists(pk)"),
+            Some(found) => record_put
+                .condition_expression("version = :read")
+                .expression_attribute_values(":read", number(found.version)),
+        };
+        Ok([write(record_put.item("body", text(body)))?, write(change_put)?])
+    }
+
+    fn put(&self) -> aws_sdk_dynamodb::types::builders::PutBuilder {
+        Put::builder().table_name(&self.settings.table)
+    }
+
+    /// The idempotency entry; written unless a living one is there, which is then shown.
+    fn once_item(&self, once: &Once, answer: String, now: Timestamp) -> Result<TransactWriteItem, Fault> {
+        let expires = now.saturating_add(once.lifetime).unwrap_or(Timestamp::MAX);
+        write(
+            self.put()
+                .item("pk", text(&once.pk))
+                .item("sk", text(item::RECORD))
+                .item("fingerprint", bytes(&once.fingerprint))
+                .item("answer", text(answer))
+                .item(item::EXPIRES, number(expires.as_second()))
+                .condition_expression("attribute_not_exists(pk) OR #expires <= :now")
+                .expression_attribute_names("#expires", item::EXPIRES)
+                .expression_attribute_values(":now", number(now.as_second()))
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld),
+        )
+    }
+
+    /// One TransactWriteItems, and what its end means.
+    async fn attempt(
+        &self,
+        once: Option<TransactWriteItem>,
+        items: [TransactWriteItem; 2],
+        deadline: Instant,
+        failures: u32,
+    ) -> Result<Attempt, Fault> {
+        let with_once = once.is_some();
+        let items = once.into_iter().chain(items).collect();
+        let transaction = self.client.transact_write_items().set_transact_items(Some(items)).send();
+        let error = match tokio::time::timeout_at(deadline, transaction).await {
+            Ok(Ok(_)) => return Ok(Attempt::Committed),
+            Err(_elapsed) => return Ok(Attempt::Doubtful("the transaction timed out".to_owned())),
+            Ok(Err(error)) => error,
+        };
+        if let SdkError::ServiceError(service) = &error {
+            if let TransactWriteItemsError::TransactionCanceledException(cancelled) = service.err() {
+                return read_reasons(cancelled.cancellation_reasons(), with_once, failures);
+            }
+            if service.err().is_transaction_in_progress_exception() {
+                return Ok(Attempt::Again(conflict_pause(), "another transaction is in progress".to_owned()));
+            }
+        }
+        match Failure::from(error) {
+            Failure::Permanent(fault) => Err(fault),
+            Failure::Transient(reason) => Ok(Attempt::Doubtful(reason)),
+        }
+    }
+
+    /// The stored answer of the same call, if there is one, for a call that the rule would not let act now.
+    async fn stored_answer<R>(&self, call: Call<'_>, now: Timestamp) -> Result<Option<String>, Error<R>> {
+        match call.once {
+            Some(_) => self.replay(call, None, now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The answer in an idempotency entry: in the image, else as the table has it. `None` if there is no living one.
+    async fn replay<R>(&self, call: Call<'_>, image: Option<Item>, now: Timestamp) -> Result<Option<String>, Error<R>> {
+        let Some(once) = call.once else { return Ok(None) };
+        let item = match image {
+            Some(image) => Some(image),
+            None => self.get(once.pk.clone(), item::RECORD, call.deadline).await?,
+        };
+        let Some(item) = item else { return Ok(None) };
+        if item::get_number::<i64>(&item, item::EXPIRES)? <= now.as_second() {
+            return Ok(None);
+        }
+        if item::get_bytes(&item, "fingerprint")? != once.fingerprint {
+            return Err(Error::KeyReused);
+        }
+        Ok(Some(item::get_text(&item, "answer")?.to_owned()))
+    }
+}
+
+fn write(put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<TransactWriteItem, Fault> {
+    let put = put.build().map_err(|error| Fault::Corrupt(error.to_string()))?;
+    Ok(TransactWriteItem::builder().put(put).build())
+}
+
+/// Reads why a transaction was cancelled, in the order of its items: idempotency entry, record, change.
+fn read_reasons(reasons: &[CancellationReason], with_once: bool, failures: u32) -> Result<Attempt, Fault> {
+    let record = usize::from(with_once);
+    let mut pause = None;
+    for (position, reason) in reasons.iter().enumerate() {
+        match reason.code().unwrap_or("None") {
+            "None" => {}
+            "ConditionalCheckFailed" if position < record => return Ok(Attempt::Once(reason.item().cloned())),
+            "ConditionalCheckFailed" if position == record => return Ok(Attempt::Overtaken),
+            "ConditionalCheckFailed" => {
+                return Err(Fault::Corrupt("a change is stored that its record does not know of".to_owned()));
+            }
+            "TransactionConflict" => {
+                pause.get_or_insert((conflict_pause(), "other transactions were in the way"));
+            }
+            "ThrottlingError" | "ProvisionedThroughputExceeded" => {
+                pause = Some((backoff(failures), "the table throttles"));
+            }
+            code => {
+                let message = reason.message().unwrap_or_default();
+                return Err(Fault::Corrupt(format!("the transaction was cancelled: {code}: {message}")));
+            }
+        }
+    }
+    let (pause, reason) = pause.unwrap_or_else(|| (conflict_pause(), "the transaction was cancelled"));
+    Ok(Attempt::Again(pause, reason.to_owned()))
+}
+
+fn conflict_pause() -> Duration {
+    Duration::from_millis(fastrand::u64(5..=50))
+}
