@@ -114,8 +114,11 @@ impl Form {
     /// Reads a whole number from `least` to `most`.
     pub fn integer(least: i64, most: i64) -> impl Read<i64> {
         move |value| {
-            let number = value.as_i64().filter(|number| (least..=most).contains(number));
-            number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+            // JSON has one kind of number: 5.0 is as whole as 5.
+            let number = value.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64);
+            number
+                .filter(|number| (least..=most).contains(number))
+                .ok_or_else(|| format!("must be a whole number from {least} to {most}"))
         }
     }
 

@@ -1,1 +1,6 @@
-//! x
+//! Test support: engines that fail on demand, and stand-ins for what AWS runs around a function.
+
+pub mod fault;
+pub mod runtime;
+pub mod secrets_manager;
+pub mod wire;

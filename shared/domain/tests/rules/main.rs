@@ -1,0 +1,33 @@
+//! The rules seen from outside: tables where the cases can be listed, properties where they cannot.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+mod chain;
+mod cosignature;
+mod grammars;
+mod key_ring;
+mod override_histories;
+mod override_token;
+mod plain_words;
+
+use countersign_domain::{Actor, Change, Outcome, Timestamp};
+use jiff::SignedDuration;
+
+fn operator() -> Actor {
+    Actor::Operator { principal: "arn:aws:iam::123456789012:role/remediation".to_owned() }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn microseconds(n: i64) -> SignedDuration {
+    SignedDuration::from_micros(n)
+}
+
+fn changed<R>(outcome: Outcome<R>) -> Change<R> {
+    match outcome {
+        Outcome::Change(change) => change,
+        Outcome::Keep => panic!("nothing was changed"),
+    }
+}

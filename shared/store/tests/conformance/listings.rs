@@ -1,0 +1,162 @@
+//! Listings: every record once, in order, page by page, each as it is now.
+
+use crate::world::{KEYS, Thing, World, deadline, eventually, tenant};
+use countersign_domain::Tenant;
+use countersign_store::{By, CursorKeys, InvalidCursor, Key, Order, Query};
+use std::time::Duration;
+
+fn oldest_first<'a>(tenant: &'a Tenant, by: By<'a>, limit: usize) -> Query<'a> {
+    Query { tenant, by, order: Order::OldestFirst, limit, cursor: None, keys: &KEYS }
+}
+
+/// The ids on each page of a listing, by following its cursors.
+async fn pages(world: &World, query: Query<'_>, matches: impl Fn(&Thing) -> bool) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut cursor = None;
+    loop {
+        let query = Query { cursor: cursor.as_deref(), ..query };
+        let page = world.store.list(query, deadline(), &matches).await.unwrap().unwrap();
+        pages.push(page.records.into_iter().map(|thing| thing.id).collect());
+        match page.cursor {
+            Some(next) => cursor = Some(next),
+            None => return pages,
+        }
+    }
+}
+
+async fn ids(world: &World, query: Query<'_>) -> Vec<String> {
+    pages(world, query, |_| true).await.concat()
+}
+
+fn numbered(range: impl Iterator<Item = usize>) -> Vec<String> {
+    range.map(|n| format!("{n:03}")).collect()
+}
+
+async fn create_numbered(world: &World, tenant: &Tenant, count: usize) {
+    for n in 0..count {
+        let subject = if n % 2 == 0 { "even" } else { "odd" };
+        world.create(tenant, &format!("{n:03}"), Some(subject)).await;
+        world.clock.advance(Duration::from_millis(1));
+    }
+}
+
+async fn every_record_is_listed_once_in_order(world: World) {
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 25).await;
+    create_numbered(&world, &tenant("other"), 3).await;
+    eventually(numbered(0..25), async || ids(&world, oldest_first(&acme, By::All, 10)).await).await;
+    let lengths: Vec<_> =
+        pages(&world, oldest_first(&acme, By::All, 10), |_| true).await.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [10, 10, 5]);
+    let newest = Query { order: Order::NewestFirst, ..oldest_first(&acme, By::All, 7) };
+    assert_eq!(ids(&world, newest).await, numbered((0..25).rev()));
+    assert_eq!(ids(&world, oldest_first(&acme, By::Subject("odd"), 5)).await, numbered((1..25).step_by(2)));
+    assert_eq!(ids(&world, oldest_first(&acme, By::State("open"), 100)).await, numbered(0..25));
+    assert_eq!(ids(&world, oldest_first(&acme, By::State("decided"), 100)).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_has_every_record_of_its_tenant_once_in_order() {
+    every_record_is_listed_once_in_order(World::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_bad_day_a_listing_still_ends_up_whole() {
+    every_record_is_listed_once_in_order(World::faulty(3).await).await;
+}
+
+/// An index that lags still has the record under its old state: it must not be shown there.
+async fn decided_is_never_listed_as_open(world: World) {
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 12).await;
+    eventually(numbered(0..12), async || ids(&world, oldest_first(&acme, By::State("open"), 5)).await).await;
+    for n in (0..12).step_by(3) {
+        world.decide(&Key::new(&acme, &format!("{n:03}")), n).await.unwrap();
+        let open = ids(&world, oldest_first(&acme, By::State("open"), 5)).await;
+        assert!(!open.contains(&format!("{n:03}")), "{n} in {open:?}");
+    }
+    let decided = numbered((0..12).step_by(3));
+    eventually(decided, async || ids(&world, oldest_first(&acme, By::State("decided"), 5)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decided_record_is_never_listed_as_open() {
+    decided_is_never_listed_as_open(World::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_bad_day_a_decided_record_is_never_listed_as_open() {
+    decided_is_never_listed_as_open(World::faulty(4).await).await;
+}
+
+#[tokio::test]
+async fn a_last_page_is_never_empty() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 20).await;
+    let lengths: Vec<_> =
+        pages(&world, oldest_first(&acme, By::All, 10), |_| true).await.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [10, 10]);
+    assert_eq!(pages(&world, oldest_first(&tenant("nobody"), By::All, 10), |_| true).await, [Vec::<String>::new()]);
+}
+
+#[tokio::test]
+async fn a_page_may_have_more_records_than_one_batch_read() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 130).await;
+    assert_eq!(pages(&world, oldest_first(&acme, By::All, 200), |_| true).await, [numbered(0..130)]);
+}
+
+#[tokio::test]
+async fn a_second_filter_fills_pages_with_what_it_lets_through() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 30).await;
+    let third = |thing: &Thing| thing.id.parse::<usize>().unwrap() % 3 == 0;
+    let found = pages(&world, oldest_first(&acme, By::Subject("even"), 2), third).await;
+    assert_eq!(found.concat(), numbered((0..30).step_by(6)));
+    assert!(found[..2].iter().all(|page| page.len() == 2), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_for_its_own_listing_only() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 6).await;
+    create_numbered(&world, &tenant("other"), 6).await;
+    let first = oldest_first(&acme, By::All, 2);
+    let cursor = world.store.list(first, deadline(), |_: &Thing| true).await.unwrap().unwrap().cursor.unwrap();
+    let other = tenant("other");
+    let rotated = CursorKeys { current: [8; 32], previous: None };
+    for foreign in [
+        Query { tenant: &other, ..first },
+        Query { by: By::State("open"), ..first },
+        Query { order: Order::NewestFirst, ..first },
+        Query { keys: &rotated, ..first },
+    ] {
+        let query = Query { cursor: Some(&cursor), ..foreign };
+        let page = world.store.list(query, deadline(), |_: &Thing| true).await.unwrap();
+        assert_eq!(page.err(), Some(InvalidCursor), "{query:?}");
+    }
+    for forged in ["", "x", "AAAA", &format!("{cursor}A")] {
+        let query = Query { cursor: Some(forged), ..first };
+        let page = world.store.list(query, deadline(), |_: &Thing| true).await.unwrap();
+        assert_eq!(page.err(), Some(InvalidCursor), "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_contain_separators_stay_apart() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    for id in ["a#b", "a%23b", "a", "a#", "%", "#", "a\u{1}b", "ä😀"] {
+        world.create(&acme, id, Some(id)).await;
+        world.clock.advance(Duration::from_millis(1));
+    }
+    assert_eq!(ids(&world, oldest_first(&acme, By::All, 3)).await.len(), 8);
+    for id in ["a#b", "a%23b", "a", "a#", "%", "#", "a\u{1}b", "ä😀"] {
+        assert_eq!(world.load(&Key::new(&acme, id)).await.unwrap().id, id);
+        assert_eq!(ids(&world, oldest_first(&acme, By::Subject(id), 10)).await, [id]);
+    }
+}

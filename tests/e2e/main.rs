@@ -1,0 +1,13 @@
+//! Stories over real HTTP against the local runner: one per documented behaviour, and what must hold whatever happens.
+
+mod crash;
+mod dependencies;
+mod hostile;
+mod idempotency;
+mod keys;
+mod overrides;
+mod planes;
+mod process;
+mod races;
+mod server;
+mod tokens;

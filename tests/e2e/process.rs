@@ -1,0 +1,205 @@
+//! The command itself, as a process: its ready line, hints, logs, clean end, and what makes it fail.
+
+use crate::server::{CUSTOMER, send};
+use reqwest::Client;
+use serde_json::json;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// `countersign serve` on a data directory, killed when it is dropped.
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) public: String,
+    pub(crate) management: String,
+    pub(crate) client: Client,
+}
+
+pub(crate) fn countersign(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command
+        .args(arguments)
+        .env("COUNTERSIGN_DATA", data)
+        .env("COUNTERSIGN_LISTEN", "127.0.0.1:0")
+        .env("COUNTERSIGN_MANAGEMENT_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Process {
+    pub(crate) fn start(data: &Path) -> Self {
+        let mut child = countersign(data, &["serve"]).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        let urls = ready.strip_prefix("ready public=").and_then(|urls| urls.trim().split_once(" management="));
+        let (public, management) = urls.unwrap_or_else(|| panic!("not a ready line: {ready:?}"));
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { child, public: public.to_owned(), management: management.to_owned(), client }
+    }
+
+    /// Asks it to stop, and gives how it ended and what it wrote to stderr.
+    fn stop(&mut self) -> (bool, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().success(), log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test]
+async fn the_first_start_shows_curl_lines_that_work_as_pasted() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().join("fresh");
+    let (ended, hints) = {
+        let mut process = Process::start(&directory);
+        assert_eq!(send(process.client.get(format!("{}/health", process.public))).await.status, 200);
+        process.stop()
+    };
+    assert!(ended);
+    assert!(hints.contains("First start"), "{hints}");
+    let mut process = Process::start(&directory);
+    let script: String = hints.lines().filter(|line| line.starts_with("  ")).map(|line| format!("{line}\n")).collect();
+    let old = hints.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let script = script.replace(&format!("http://{old}"), &process.management);
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let (printed, _) = text(&output);
+    assert!(printed.contains("\"cosignature\":") && printed.contains("\"status\":\"used\""), "{script}{printed}");
+    let (ended, log) = process.stop();
+    assert!(ended && !log.contains("First start"), "{log}");
+}
+
+#[tokio::test]
+async fn what_lives_in_the_data_directory_is_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().join("fresh");
+    let process = Process::start(&directory);
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    for entry in directory.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    drop(process);
+    let secrets = directory.join("secrets.json");
+    std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, error) = text(&countersign(&directory, &["serve"]).output().unwrap());
+    assert!(error.contains("can be read by others"), "{error}");
+}
+
+#[tokio::test]
+async fn no_token_secret_or_id_of_an_active_token_is_logged() {
+    let data = tempfile::tempdir().unwrap();
+    let mut process = Process::start(data.path());
+    let secrets = std::fs::read_to_string(data.path().join("secrets.json")).unwrap();
+    let secrets: serde_json::Value = serde_json::from_str(&secrets).unwrap();
+    let mint = json!({ "customer_id": CUSTOMER, "event_id": "evt-1" });
+    let minted = send(process.client.post(format!("{}/tokens/override", process.management)).json(&mint)).await.json();
+    let jti = minted["jti"].as_str().unwrap();
+    for path in [format!("/tokens/{jti}?customer_id={CUSTOMER}"), format!("/tokens/{jti}"), format!("/{jti}")] {
+        send(process.client.get(format!("{}{path}", process.management)).header("Idempotency-Key", "my-key")).await;
+    }
+    let wrong = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "never" });
+    send(process.client.post(format!("{}/overrides/evt-1/decide", process.management)).json(&wrong)).await;
+    let (_, log) = process.stop();
+    assert!(log.matches("answered").count() >= 5, "one line per request: {log}");
+    for secret in [
+        jti,
+        minted["token"].as_str().unwrap(),
+        secrets["override_secret"].as_str().unwrap(),
+        secrets["root_key"].as_str().unwrap(),
+        "my-key",
+    ] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+#[tokio::test]
+async fn verify_works_while_a_server_runs_and_finds_what_was_changed() {
+    let data = tempfile::tempdir().unwrap();
+    let process = Process::start(data.path());
+    let mint = json!({ "customer_id": CUSTOMER, "event_id": "evt-1" });
+    send(process.client.post(format!("{}/tokens/override", process.management)).json(&mint)).await;
+    let verify = || countersign(data.path(), &["verify", "--tenant", &CUSTOMER.to_uppercase()]).output().unwrap();
+    let whole = verify();
+    assert_eq!(text(&whole).0, "whole: 2 records with 2 entries\n", "{whole:?}");
+    assert!(whole.status.success());
+    drop(process);
+
+    let engine = countersign::data::engine(data.path(), true).unwrap();
+    crate::crash::tamper(&engine, "approve", "approvf").await;
+    drop(engine);
+    let broken = verify();
+    assert_eq!(broken.status.code(), Some(1), "{broken:?}");
+    assert!(text(&broken).0.starts_with(&format!("broken: override#{CUSTOMER}#")), "{broken:?}");
+}
+
+#[test]
+fn verify_says_that_there_is_no_table_rather_than_making_one() {
+    let data = tempfile::tempdir().unwrap();
+    let output = countersign(data.path(), &["verify", "--tenant", "acme"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).1.contains("no table"), "{output:?}");
+    assert_eq!(data.path().read_dir().unwrap().count(), 0);
+    let malformed = countersign(data.path(), &["verify", "--tenant", "a|b"]).output().unwrap();
+    assert_eq!(malformed.status.code(), Some(2));
+}
+
+#[test]
+fn the_demo_plays_against_a_server_of_its_own() {
+    let data = tempfile::tempdir().unwrap();
+    let mut demo = countersign(data.path(), &["demo"]);
+    // An address where nothing listens.
+    let output = demo.env("COUNTERSIGN_MANAGEMENT_LISTEN", "127.0.0.1:9").output().unwrap();
+    let (printed, error) = text(&output);
+    assert!(output.status.success(), "{printed}{error}");
+    for word in ["cosignature", "token_already_used", r#"{"valid":true}"#, r#""status":"used""#] {
+        assert!(printed.contains(word), "{word}: {printed}");
+    }
+    assert_eq!(data.path().read_dir().unwrap().count(), 0, "it leaves nothing behind");
+}
+
+#[tokio::test]
+async fn the_demo_plays_against_a_running_server() {
+    let data = tempfile::tempdir().unwrap();
+    let process = Process::start(data.path());
+    let mut demo = countersign(data.path(), &["demo"]);
+    let address = process.management.strip_prefix("http://").unwrap();
+    let output = demo.env("COUNTERSIGN_MANAGEMENT_LISTEN", address).output().unwrap();
+    assert!(output.status.success());
+    assert!(text(&output).0.contains(&format!("against the server at {}", process.management)));
+}
+
+#[test]
+fn a_wrong_start_ends_with_a_sentence() {
+    let data = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (name, value, said) in [
+        ("COUNTERSIGN_LISTEN", "nowhere", "COUNTERSIGN_LISTEN must be an address and a port"),
+        ("COUNTERSIGN_MANAGEMENT_LISTEN", "0.0.0.0:0", "must be a loopback address"),
+        ("COUNTERSIGN_RATE", "many", "COUNTERSIGN_RATE must be a whole number"),
+        ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1", "does not run in Lambda"),
+        ("COUNTERSIGN_DATA", "/dev/null/data", "/dev/null/data"),
+        ("COUNTERSIGN_LISTEN", &taken, "cannot listen on"),
+    ] {
+        let output = countersign(data.path(), &[]).env(name, value).output().unwrap();
+        let (printed, error) = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}={value}");
+        assert!(error.contains(said) && printed.is_empty(), "{name}={value}: {error}");
+    }
+}

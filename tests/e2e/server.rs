@@ -1,0 +1,141 @@
+//! A local runner inside the test, on a table in memory and a clock that the test moves.
+
+use countersign::{Runner, Table};
+use countersign_api::App;
+use countersign_api::config::Local;
+use countersign_domain::Tenant;
+use countersign_domain::override_token::OverrideToken;
+use countersign_embedded::Engine;
+use countersign_store::{Clock, Key, Settings, Store};
+use countersign_testing::fault::{Faults, Faulty};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+pub(crate) const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
+pub(crate) const OTHER_CUSTOMER: &str = "660e8400-e29b-41d4-a716-446655440000";
+pub(crate) const EVENT: &str = "evt-a1b2c3d4-5678-9012-abcd-ef3456789012";
+pub(crate) const SECRET: &str = "test-override-secret";
+pub(crate) const PREVIOUS: &str = "test-override-secret-before";
+
+pub(crate) struct Server {
+    pub(crate) management: String,
+    pub(crate) public: String,
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    pub(crate) app: App,
+    pub(crate) table: Faulty,
+    _data: TempDir,
+    _stop: watch::Sender<bool>,
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status and error code.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        (self.status, self.json()["error"].as_str().unwrap_or_default().to_owned())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(Faults::none(), 0, &[]).await
+    }
+
+    pub(crate) async fn with(faults: Faults, seed: u64, variables: &[(&str, &str)]) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let fixed = [
+            ("COUNTERSIGN_LISTEN", "127.0.0.1:0"),
+            ("COUNTERSIGN_MANAGEMENT_LISTEN", "127.0.0.1:0"),
+            ("COUNTERSIGN_DATA", data.path().to_str().unwrap()),
+            ("COUNTERSIGN_OVERRIDE_SECRET", SECRET),
+            ("COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS", PREVIOUS),
+        ];
+        let value =
+            |name: &str| variables.iter().chain(&fixed).find(|(set, _)| *set == name).map(|(_, v)| v.to_string());
+        let config = Local::read(value).unwrap();
+        let clock = Clock::manual("2026-11-21T12:00:00.25Z".parse().unwrap());
+        let table = Faulty::new(Engine::memory().unwrap(), faults, seed).unwrap();
+        let settings =
+            Settings { table: "countersign".to_owned(), clock: clock.clone(), fan_out_after: Duration::from_secs(2) };
+        let store = Store::embedded(table.http_client(), settings);
+        store.create_table().await.unwrap();
+        let runner = Runner::start(&config, clock.clone(), Table::Other(store)).await.unwrap();
+        let (management, public) = (runner.management_url(), runner.public_url());
+        let app = runner.app().clone();
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(runner.run(stopped));
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+        Self { management, public, client, clock, app, table, _data: data, _stop: stop }
+    }
+
+    /// A request to the management plane.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.management))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Mints a token for the documented event, with these fields on top; its jti.
+    pub(crate) async fn mint(&self, fields: Value) -> String {
+        let mut body = json!({ "customer_id": CUSTOMER, "event_id": EVENT });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let minted = self.post("/tokens/override", &body).await;
+        assert_eq!(minted.status, 201, "{minted:?}");
+        minted.json()["jti"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn decide(&self, jti: &str, decision: &str) -> Answer {
+        self.post(&format!("/overrides/{EVENT}/decide"), &decision_body(jti, decision)).await
+    }
+
+    pub(crate) async fn show(&self, jti: &str) -> Value {
+        let shown = self.get(&format!("/tokens/{jti}?customer_id={CUSTOMER}")).await;
+        assert_eq!(shown.status, 200, "{shown:?}");
+        shown.json()
+    }
+
+    /// The names of the entries in a token's audit log.
+    pub(crate) async fn entries(&self, jti: &str) -> Vec<String> {
+        let tenant: Tenant = CUSTOMER.parse().unwrap();
+        let history = self.app.store.history(&Key::<OverrideToken>::new(&tenant, jti)).await.unwrap();
+        history.into_iter().flat_map(|change| change.entries).map(|entry| entry.name).collect()
+    }
+}
+
+pub(crate) fn decision_body(jti: &str, decision: &str) -> Value {
+    json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": decision })
+}
+
+pub(crate) async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.unwrap() }
+}
