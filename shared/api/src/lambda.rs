@@ -7,12 +7,15 @@ use crate::logging;
 use crate::secrets::Secrets;
 use aws_config::BehaviorVersion;
 use axum::Router;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use countersign_store::{Clock, Settings, Store};
-use lambda_http::Adapter;
+use http::Uri;
 pub use lambda_http::Error;
 use lambda_http::lambda_runtime::{self, LambdaEvent, service_fn};
 use lambda_http::request::LambdaRequest;
-use lambda_http::tower::Service;
+use lambda_http::tower::{Service, ServiceExt};
+use lambda_http::{Adapter, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::time::Duration;
 
@@ -40,13 +43,14 @@ const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
 /// A variable is missing or the runtime cannot be reached.
 pub async fn serve(plane: Plane, routes: Router<App>) -> Result<(), Error> {
     logging::start();
-    let config = config::Lambda::read(|name| std::env::var(name).ok())?;
+    // As text: the runtime shows a failed start by its Debug form.
+    let config = config::Lambda::read(|name| std::env::var(name).ok()).map_err(|error| error.to_string())?;
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let clock = Clock::System;
     let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
     let secrets = Secrets::manager(&sdk, config.override_secret_id, config.root_key_id, &clock);
     let app = App::new(Store::remote(&sdk, settings), secrets, clock, &config.config);
-    let door = Adapter::from(router(app, plane, routes));
+    let door = Adapter::from(router(app, plane, routes).map_request(with_own_path));
     lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
         normalise(&mut event.payload);
         let mut door = door.clone();
@@ -64,11 +68,17 @@ fn normalise(event: &mut LambdaRequest) {
             request.request_context.stage = None;
             request.request_context.domain_name = None;
             request.headers.remove(http::header::HOST);
+            // The last value of each header alone, which would win over all of them.
+            if !request.multi_value_headers.is_empty() {
+                request.headers.clear();
+            }
             request.path = request.path.as_deref().map(well_formed);
+            request.is_base64_encoded &= is_base64(request.body.as_deref());
         }
         LambdaRequest::ApiGatewayV2(request) => {
             // HTTP events give it with the stage, unless that is the default one.
-            let stage = request.request_context.stage.take().map(|stage| format!("/{stage}"));
+            let stage = request.request_context.stage.take().filter(|stage| stage != "$default");
+            let stage = stage.map(|stage| format!("/{stage}"));
             request.request_context.domain_name = None;
             request.headers.remove(http::header::HOST);
             let path = request.raw_path.as_deref().unwrap_or_default();
@@ -76,11 +86,31 @@ fn normalise(event: &mut LambdaRequest) {
             request.raw_path = Some(well_formed(bare.unwrap_or(path)));
             let query = request.raw_query_string.as_deref();
             request.raw_query_string = query.map(|query| utf8_percent_encode(query, NOT_IN_A_PATH).to_string());
+            request.is_base64_encoded &= is_base64(request.body.as_deref());
         }
         _ => {}
     }
 }
 
 fn well_formed(path: &str) -> String {
-    utf8_percent_encode(path, NOT_IN_A_PATH).to_string()
+    format!("/{}", utf8_percent_encode(path.strip_prefix('/').unwrap_or(path), NOT_IN_A_PATH))
+}
+
+/// What is not base64 although the event says so would be a panic; it is taken as it stands.
+fn is_base64(body: Option<&str>) -> bool {
+    body.is_some_and(|body| BASE64_STANDARD.decode(body).is_ok())
+}
+
+/// Gives the request the path that it came with: the URL parser on the way here follows dots, so that another route
+/// would answer than the one that API Gateway let the caller in for.
+fn with_own_path(mut request: Request) -> Request {
+    let path = request.raw_http_path();
+    let target = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    if let Ok(uri) = Uri::builder().path_and_query(target).build() {
+        *request.uri_mut() = uri;
+    }
+    request
 }

@@ -205,6 +205,7 @@ impl Faulty {
                 }
                 self.engine.call(request).await
             }
+            "UpdateTimeToLive" => self.engine.call(request).await,
             "PutItem" | "UpdateItem" | "DeleteItem" => self.write(request).await,
             _ if self.hits(faults.throttled_read) => Ok(error("ProvisionedThroughputExceededException", &json!({}))),
             "Query" if body["IndexName"].is_string() => self.query_index(request).await,
