@@ -6,3 +6,6 @@ mod runner;
 pub mod verify;
 
 pub use runner::{Runner, StartError, Table};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

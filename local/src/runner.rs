@@ -157,11 +157,8 @@ async fn sweep(engine: Option<Engine>) {
     let Some(engine) = engine else { return std::future::pending().await };
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;
-        let engine = engine.clone();
-        match tokio::task::spawn_blocking(move || engine.sweep_expired()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "expired items not removed"),
-            Err(error) => tracing::warn!(%error, "expired items not removed"),
+        if let Err(error) = engine.sweep_expired().await {
+            tracing::warn!(%error, "expired items not removed");
         }
     }
 }

@@ -9,5 +9,6 @@ mod overrides;
 mod planes;
 mod process;
 mod races;
+mod records;
 mod server;
 mod tokens;

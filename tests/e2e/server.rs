@@ -1,8 +1,8 @@
 //! A local runner inside the test, on a table in memory and a clock that the test moves.
 
 use countersign::{Runner, Table};
-use countersign_api::App;
 use countersign_api::config::Local;
+use countersign_api::{App, RootKey};
 use countersign_domain::Tenant;
 use countersign_domain::override_token::OverrideToken;
 use countersign_embedded::Engine;
@@ -10,6 +10,9 @@ use countersign_store::{Clock, Key, Settings, Store};
 use countersign_testing::fault::{Faults, Faulty};
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -61,6 +64,7 @@ impl Server {
 
     pub(crate) async fn with(faults: Faults, seed: u64, variables: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().unwrap();
+        write_secrets(data.path());
         let fixed = [
             ("COUNTERSIGN_LISTEN", "127.0.0.1:0"),
             ("COUNTERSIGN_MANAGEMENT_LISTEN", "127.0.0.1:0"),
@@ -128,6 +132,15 @@ impl Server {
         let history = self.app.store.history(&Key::<OverrideToken>::new(&tenant, jti)).await.unwrap();
         history.into_iter().flat_map(|change| change.entries).map(|entry| entry.name).collect()
     }
+}
+
+/// A data directory with the root key that the stored items under `tests/records` were sealed with.
+fn write_secrets(directory: &Path) {
+    let secrets = json!({ "override_secret": SECRET, "root_key": RootKey::new([7; 32]).to_text() });
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(directory.join("secrets.json")).unwrap();
+    file.write_all(secrets.to_string().as_bytes()).unwrap();
 }
 
 pub(crate) fn decision_body(jti: &str, decision: &str) -> Value {

@@ -8,24 +8,37 @@ use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
+use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
 use dynoxide::{Database, DynoxideError};
 use http::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::path::Path;
+use std::sync::mpsc;
+use tokio::sync::oneshot;
 
 /// A DynamoDB engine inside this process; cheap to clone.
+///
+/// One thread does all of its work: it serves one call at a time anyway, and threads that wait for their turn cost more
+/// than a queue.
 #[derive(Clone)]
 pub struct Engine {
-    database: Database,
+    work: mpsc::Sender<Work>,
 }
+
+type Work = Box<dyn FnOnce(&Database) + Send>;
 
 /// The engine cannot open its file or does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the embedded table: {0}")]
 pub struct EngineError(String);
+
+impl From<DynoxideError> for EngineError {
+    fn from(error: DynoxideError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl Engine {
     /// Opens the engine on a file, which is made if it is not there.
@@ -34,8 +47,7 @@ impl Engine {
     /// The file cannot be written, or something else wrote it.
     pub fn open(file: &Path) -> Result<Self, EngineError> {
         let path = file.to_str().ok_or_else(|| EngineError("its path is not UTF-8".to_owned()))?;
-        let database = Database::new(path).map_err(|error| EngineError(error.to_string()))?;
-        Ok(Self { database })
+        Self::start(Database::new(path)?)
     }
 
     /// An engine whose tables are gone with it.
@@ -43,8 +55,17 @@ impl Engine {
     /// # Errors
     /// There is no memory for it.
     pub fn memory() -> Result<Self, EngineError> {
-        let database = Database::memory().map_err(|error| EngineError(error.to_string()))?;
-        Ok(Self { database })
+        Self::start(Database::memory()?)
+    }
+
+    fn start(database: Database) -> Result<Self, EngineError> {
+        let (work, queue) = mpsc::channel::<Work>();
+        let serve = move || queue.into_iter().for_each(|work| work(&database));
+        std::thread::Builder::new()
+            .name("table".to_owned())
+            .spawn(serve)
+            .map_err(|error| EngineError(error.to_string()))?;
+        Ok(Self { work })
     }
 
     /// The HTTP client that makes an SDK client talk to this engine.
@@ -58,35 +79,62 @@ impl Engine {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn sweep_expired(&self) -> Result<usize, EngineError> {
-        self.database.sweep_ttl().map_err(|error| EngineError(error.to_string()))
+    pub async fn sweep_expired(&self) -> Result<usize, EngineError> {
+        Ok(self.on_its_thread(Database::sweep_ttl).await?)
+    }
+
+    /// Does something on the engine's thread. Once begun it is finished, also if nobody waits for it any more.
+    async fn on_its_thread<A: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Database) -> Result<A, DynoxideError> + Send + 'static,
+    ) -> Result<A, DynoxideError> {
+        let gone = || DynoxideError::InternalServerError("the engine's thread is gone".to_owned());
+        let (answer, answered) = oneshot::channel();
+        let work = move |database: &Database| {
+            // Whoever asked may have given up.
+            let _ = answer.send(act(database));
+        };
+        self.work.send(Box::new(work)).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
     }
 
     /// Answers one request of the JSON protocol that DynamoDB speaks.
-    fn answer(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
-        let db = &self.database;
+    async fn answer(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
         match operation {
-            "GetItem" => run(body, |request| db.get_item(request)),
+            "GetItem" => self.run(body, Database::get_item).await,
             "TransactWriteItems" => {
-                run(body, |mut request: dynoxide::actions::transact_write_items::TransactWriteItemsRequest| {
+                self.run(body, |database, mut request: TransactWriteItemsRequest| {
                     // The engine keeps tokens for ten minutes and scans them all at every call. Exactly-once does not
                     // rest on them: not every engine honours them.
                     request.client_request_token = None;
-                    db.transact_write_items(request)
+                    database.transact_write_items(request)
                 })
+                .await
             }
-            "Query" => run(body, |request| db.query(request)),
-            "BatchGetItem" => run(body, |request| db.batch_get_item(request)),
-            "PutItem" => run(body, |request| db.put_item(request)),
-            "UpdateItem" => run(body, |request| db.update_item(request)),
-            "DeleteItem" => run(body, |request| db.delete_item(request)),
-            "Scan" => run(body, |request| db.scan(request)),
-            "CreateTable" => run(body, |request| db.create_table(request)),
-            "DescribeTable" => run(body, |request| db.describe_table(request)),
-            "UpdateTimeToLive" => run(body, |request| db.update_time_to_live(request)),
-            "DescribeTimeToLive" => run(body, |request| db.describe_time_to_live(request)),
+            "Query" => self.run(body, Database::query).await,
+            "BatchGetItem" => self.run(body, Database::batch_get_item).await,
+            "PutItem" => self.run(body, Database::put_item).await,
+            "UpdateItem" => self.run(body, Database::update_item).await,
+            "DeleteItem" => self.run(body, Database::delete_item).await,
+            "Scan" => self.run(body, Database::scan).await,
+            "CreateTable" => self.run(body, Database::create_table).await,
+            "DescribeTable" => self.run(body, Database::describe_table).await,
+            "UpdateTimeToLive" => self.run(body, Database::update_time_to_live).await,
+            "DescribeTimeToLive" => self.run(body, Database::describe_time_to_live).await,
             _ => Err(DynoxideError::ValidationException(format!("the embedded table does not answer {operation}"))),
         }
+    }
+
+    /// Reads and writes the JSON on the caller's thread; the engine's has enough to do.
+    async fn run<Q: DeserializeOwned + Send + 'static, A: Serialize + Send + 'static>(
+        &self,
+        body: &[u8],
+        act: impl FnOnce(&Database, Q) -> Result<A, DynoxideError> + Send + 'static,
+    ) -> Result<String, DynoxideError> {
+        let request =
+            serde_json::from_slice(body).map_err(|error| DynoxideError::ValidationException(error.to_string()))?;
+        let answer = self.on_its_thread(move |database| act(database, request)).await?;
+        serde_json::to_string(&answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
     }
 }
 
@@ -100,30 +148,18 @@ impl HttpConnector for Engine {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let engine = self.clone();
         HttpConnectorFuture::new(async move {
-            let work = move || {
-                let target = request.headers().get("x-amz-target").unwrap_or_default();
-                let operation = target.rsplit('.').next().unwrap_or_default();
-                let body = request.body().bytes().unwrap_or_default();
-                match engine.answer(operation, body) {
-                    Ok(answer) => response(StatusCode::OK, answer),
-                    Err(error) => {
-                        let status = StatusCode::from_u16(error.status_code());
-                        response(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.to_json())
-                    }
+            let target = request.headers().get("x-amz-target").unwrap_or_default();
+            let operation = target.rsplit('.').next().unwrap_or_default();
+            let body = request.body().bytes().unwrap_or_default();
+            Ok(match engine.answer(operation, body).await {
+                Ok(answer) => response(StatusCode::OK, answer),
+                Err(error) => {
+                    let status = StatusCode::from_u16(error.status_code());
+                    response(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.to_json())
                 }
-            };
-            tokio::task::spawn_blocking(work).await.map_err(|error| ConnectorError::other(error.into(), None))
+            })
         })
     }
-}
-
-fn run<Q: DeserializeOwned, A: Serialize>(
-    body: &[u8],
-    act: impl FnOnce(Q) -> Result<A, DynoxideError>,
-) -> Result<String, DynoxideError> {
-    let request =
-        serde_json::from_slice(body).map_err(|error| DynoxideError::ValidationException(error.to_string()))?;
-    serde_json::to_string(&act(request)?).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
 fn response(status: StatusCode, body: String) -> HttpResponse {

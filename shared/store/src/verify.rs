@@ -35,6 +35,16 @@ pub struct BrokenRecord {
     pub broken: Broken,
 }
 
+/// What verifying a record's changes came to.
+enum Changes {
+    Whole(Verifier),
+    Broken(Broken),
+    /// There is a change that the record, as it was read, does not know of.
+    Beyond,
+}
+
+const UNREADABLE: Broken = Broken { version: 0, reason: "the item cannot be read" };
+
 impl Store {
     /// Everything that happened to a record, oldest first; not verified.
     ///
@@ -87,37 +97,57 @@ impl Store {
         }
     }
 
-    /// Reads the record first, then its changes up to that version, and recomputes all of it.
+    /// Reads the record first, then its changes, and recomputes all of it. `None` if there is no such record.
     async fn verify_record(&self, pk: &str) -> Result<Option<Result<u64, Broken>>, Fault> {
-        let deadline = Instant::now() + PAGE_BUDGET;
-        let Some(record) = self.get(pk.to_owned(), item::RECORD, deadline).await? else { return Ok(None) };
-        let unreadable = |version| Ok(Some(Err(Broken { version, reason: "the item cannot be read" })));
-        let (Ok(stored), Ok(record_hash)) = (item::stored_record(&record), item::get_bytes(&record, "hash")) else {
-            return unreadable(0);
-        };
+        let mut before = None;
+        loop {
+            let deadline = Instant::now() + PAGE_BUDGET;
+            let Some(record) = self.get(pk.to_owned(), item::RECORD, deadline).await? else { return Ok(None) };
+            let (Ok(stored), Ok(record_hash)) = (item::stored_record(&record), item::get_bytes(&record, "hash")) else {
+                return Ok(Some(Err(UNREADABLE)));
+            };
+            if before == Some(stored.version) {
+                // The change beyond it is still there and the record has not moved: it was set back.
+                let reason = "the record does not know of this change";
+                return Ok(Some(Err(Broken { version: stored.version + 1, reason })));
+            }
+            match self.verify_changes(pk, stored.version).await? {
+                Changes::Whole(verifier) => return Ok(Some(verifier.finish(&stored, record_hash))),
+                Changes::Broken(broken) => return Ok(Some(Err(broken))),
+                // Perhaps it was changed since it was read.
+                Changes::Beyond => before = Some(stored.version),
+            }
+        }
+    }
+
+    /// Verifies a record's changes up to `version`, and looks whether there is one beyond.
+    async fn verify_changes(&self, pk: &str, version: u64) -> Result<Changes, Fault> {
         let mut verifier = Verifier::default();
-        let mut version = 0;
+        let mut next = 1;
         let mut after = None;
         loop {
-            let (items, next) = self.changes_page(pk, stored.version, after).await?;
+            let (items, more) = self.changes_page(pk, version + 1, after).await?;
             for change in &items {
-                version += 1;
+                if next > version {
+                    return Ok(Changes::Beyond);
+                }
                 let (Ok(previous), Ok(hash), Ok(body)) = (
                     item::get_bytes(change, "prev_hash"),
                     item::get_bytes(change, "hash"),
                     item::get_text(change, "body"),
                 ) else {
-                    return unreadable(version);
+                    return Ok(Changes::Broken(Broken { version: next, ..UNREADABLE }));
                 };
-                let found = if item::get_text(change, "sk") == Ok(&item::change_sk(version)) { version } else { 0 };
+                let found = if item::get_text(change, "sk") == Ok(&item::change_sk(next)) { next } else { 0 };
                 if let Err(broken) = verifier.change(found, previous, hash, body) {
-                    return Ok(Some(Err(broken)));
+                    return Ok(Changes::Broken(broken));
                 }
+                next += 1;
             }
-            if next.is_none() {
-                return Ok(Some(verifier.finish(&stored, record_hash)));
+            if more.is_none() {
+                return Ok(Changes::Whole(verifier));
             }
-            after = next;
+            after = more;
         }
     }
 

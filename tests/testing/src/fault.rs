@@ -141,6 +141,13 @@ impl Faulty {
         self.ask("Scan", &json!({ "TableName": table })).await.to_string()
     }
 
+    /// Puts items into a table as they are written in DynamoDB's JSON, behind the store's back.
+    pub async fn put_items(&self, table: &str, items: &[Value]) {
+        for item in items {
+            self.ask("PutItem", &json!({ "TableName": table, "Item": item })).await;
+        }
+    }
+
     /// Replaces a text in the bodies of all records whose key starts with `prefix`, behind the store's back; the
     /// number of records changed.
     pub async fn tamper(&self, table: &str, prefix: &str, from: &str, to: &str) -> usize {
@@ -152,7 +159,7 @@ impl Faulty {
             if is_record && body.contains(from) {
                 let mut item = item.clone();
                 item["body"]["S"] = body.replace(from, to).into();
-                self.ask("PutItem", &json!({ "TableName": table, "Item": item })).await;
+                self.put_items(table, &[item]).await;
                 changed += 1;
             }
         }

@@ -257,13 +257,13 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A record of any content after 1 to 5 changes of any content; what the rules would write is among it.
-    fn any_chain()(
+    /// A record of any content after up to 5 changes of any content; what the rules would write is among it.
+    fn any_chain(fewest: usize)(
         key in "[ -~]{1,40}",
         schema in any::<u32>(),
         changes in proptest::collection::vec(
             (any_json(), proptest::collection::vec(any_entry(), 1..3), any_time()),
-            1..=5,
+            fewest..=5,
         ),
     ) -> (Stored, usize) {
         let mut stored = Stored { schema, ..Stored::absent(&key) };
@@ -469,25 +469,25 @@ fn a_verifier_that_refused_a_change_still_takes_the_right_one() {
 
 proptest! {
     #[test]
-    fn any_chain_verifies((stored, entries) in any_chain()) {
+    fn any_chain_verifies((stored, entries) in any_chain(1)) {
         prop_assert_eq!(stored.verify(), Ok(entries as u64));
     }
 
     #[test]
     fn any_change_of_one_byte_is_found(
-        (mut stored, _) in any_chain(),
+        (mut stored, _) in any_chain(1),
         place in any::<Index>(),
         position in any::<Index>(),
         mask in 1..=u8::MAX,
     ) {
         let place = place.index(stored.places().len());
         let position = position.index(stored.places()[place].bytes().len());
-        prop_assume!(stored.places()[place].flip(position, mask));
-        prop_assert!(stored.verify().is_err());
+        let can_be_stored = stored.places()[place].flip(position, mask);
+        prop_assert!(!can_be_stored || stored.verify().is_err());
     }
 
     #[test]
-    fn a_removed_change_is_found((mut stored, _) in any_chain(), place in any::<Index>(), renumbered in any::<bool>()) {
+    fn a_removed_change_is_found((mut stored, _) in any_chain(1), place in any::<Index>(), renumbered in any::<bool>()) {
         stored.changes.remove(place.index(stored.changes.len()));
         if renumbered {
             stored.renumber();
@@ -496,7 +496,7 @@ proptest! {
     }
 
     #[test]
-    fn truncated_changes_are_found((mut stored, _) in any_chain(), length in any::<Index>(), head in any::<bool>()) {
+    fn truncated_changes_are_found((mut stored, _) in any_chain(1), length in any::<Index>(), head in any::<bool>()) {
         let length = length.index(stored.changes.len());
         stored.changes.truncate(length);
         if head {
@@ -509,7 +509,7 @@ proptest! {
 
     #[test]
     fn a_duplicated_change_is_found(
-        (mut stored, _) in any_chain(),
+        (mut stored, _) in any_chain(1),
         from in any::<Index>(),
         to in any::<Index>(),
         renumbered in any::<bool>(),
@@ -528,13 +528,14 @@ proptest! {
 
     #[test]
     fn swapped_changes_are_found(
-        (mut stored, _) in any_chain(),
+        (mut stored, _) in any_chain(2),
         one in any::<Index>(),
-        other in any::<Index>(),
+        distance in any::<Index>(),
         renumbered in any::<bool>(),
     ) {
-        let (one, other) = (one.index(stored.changes.len()), other.index(stored.changes.len()));
-        prop_assume!(one != other);
+        let changes = stored.changes.len();
+        let one = one.index(changes);
+        let other = (one + 1 + distance.index(changes - 1)) % changes;
         stored.changes.swap(one, other);
         if renumbered {
             stored.renumber();
@@ -544,15 +545,14 @@ proptest! {
 
     #[test]
     fn a_rewritten_change_is_found_unless_all_that_follows_is_rewritten(
-        (mut stored, _) in any_chain(),
+        (mut stored, _) in any_chain(1),
         place in any::<Index>(),
-        name in any_text(),
+        character in any::<char>(),
     ) {
         let place = place.index(stored.changes.len());
         let previous = stored.changes[place].prev_hash;
         let mut content: ChangeBody = serde_json::from_str(&stored.changes[place].body).unwrap();
-        prop_assume!(content.entries[0].name != name);
-        content.entries[0].name = name;
+        content.entries[0].name.push(character);
         let body = serde_json::to_string(&content).unwrap();
         let hash = chain::hash(&previous, body.as_bytes());
         stored.changes[place] = StoredChange { hash, body, ..stored.changes[place].clone() };

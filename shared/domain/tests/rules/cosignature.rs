@@ -139,14 +139,25 @@ proptest! {
     }
 }
 
-#[test]
-fn every_single_letter_in_upper_case_is_refused() {
-    let signed = Signed {
+fn an_approval() -> Signed {
+    Signed {
         secret: "test-override-secret".to_owned(),
         event_id: "evt-1".parse().unwrap(),
         decision: "approve".parse().unwrap(),
         jti: Uuid::nil(),
-    };
+    }
+}
+
+#[test]
+fn it_verifies_while_the_previous_secret_is_the_current_one() {
+    let signed = an_approval();
+    let secrets = [signed.secret.as_bytes(); 2];
+    assert!(verify(secrets, &signed.event_id, &signed.decision, signed.jti, &signed.cosignature()));
+}
+
+#[test]
+fn every_single_letter_in_upper_case_is_refused() {
+    let signed = an_approval();
     let cosignature = signed.cosignature();
     for (position, letter) in cosignature.char_indices().filter(|(_, letter)| letter.is_ascii_alphabetic()) {
         let mut changed = cosignature.clone();

@@ -91,6 +91,21 @@ async fn a_changed_field_of_the_record_is_found() {
 }
 
 #[tokio::test]
+async fn a_record_that_was_set_back_is_found() {
+    let world = World::new().await;
+    world.create(&tenant("acme"), "one", None).await;
+    let before = world.item(PK, "@").await;
+    world.decide(&Key::new(&tenant("acme"), "one"), 1).await.unwrap();
+    assert_eq!(world.broken_change().await, None);
+    let put = world.client.put_item().table_name(&world.table).set_item(Some(before));
+    put.send().await.unwrap();
+    assert_eq!(world.broken_change().await, Some(2));
+    // Nor can it be decided again.
+    let again = world.decide(&Key::new(&tenant("acme"), "one"), 2).await;
+    assert!(matches!(again, Err(countersign_store::Error::Fault(Fault::Corrupt(_)))), "{again:?}");
+}
+
+#[tokio::test]
 async fn a_record_that_is_gone_with_its_changes_is_not_found_to_be_missing() {
     let world = world_with_history().await;
     for sk in ["@"].iter().chain(&CHANGES) {

@@ -1,0 +1,102 @@
+//! A phase: many requests of one sort, spread over connections that are opened before the clock starts.
+
+use crate::Failure;
+use crate::connection::Connection;
+use hyper::StatusCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// The requests of a phase.
+pub(crate) trait Phase: Send + Sync + 'static {
+    /// What is kept of an answer.
+    type Read: Send;
+    /// The status of a good answer.
+    const EXPECTED: StatusCode;
+
+    fn count(&self) -> usize;
+
+    /// Path and body of a request, counted from 0.
+    fn request(&self, number: usize) -> (String, String);
+
+    fn read(&self, number: usize, body: &[u8]) -> Result<Self::Read, Failure>;
+}
+
+/// When a good answer had come, from the start of the phase, and how long it took.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) done: Duration,
+    pub(crate) took: Duration,
+}
+
+/// How a phase went.
+pub(crate) struct Ran<T> {
+    pub(crate) elapsed: Duration,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) read: Vec<T>,
+    /// Answers with another status than expected.
+    pub(crate) failures: Vec<String>,
+}
+
+impl<T> Ran<T> {
+    fn empty() -> Self {
+        Self { elapsed: Duration::ZERO, samples: Vec::new(), read: Vec::new(), failures: Vec::new() }
+    }
+
+    /// Fails unless every answer was good.
+    pub(crate) fn whole(&self) -> Result<(), Failure> {
+        match self.failures.first() {
+            None => Ok(()),
+            Some(first) => Err(format!("{} requests failed, the first with {first}", self.failures.len()).into()),
+        }
+    }
+}
+
+/// Sends every request of the phase once.
+///
+/// # Errors
+/// A connection fails. Answers with the wrong status are reported, not errors.
+pub(crate) async fn run<P: Phase>(address: &str, connections: usize, phase: P) -> Result<Ran<P::Read>, Failure> {
+    let mut opened = Vec::new();
+    for _ in 0..connections {
+        opened.push(Connection::open(address).await?);
+    }
+    let shared = Arc::new((phase, AtomicUsize::new(0)));
+    let started = Instant::now();
+    let mut working: JoinSet<_> =
+        opened.into_iter().map(|connection| work(Arc::clone(&shared), connection, started)).collect();
+    let mut all = Ran::empty();
+    while let Some(ended) = working.join_next().await {
+        let part = ended??;
+        all.samples.extend(part.samples);
+        all.read.extend(part.read);
+        all.failures.extend(part.failures);
+    }
+    all.elapsed = started.elapsed();
+    Ok(all)
+}
+
+async fn work<P: Phase>(
+    shared: Arc<(P, AtomicUsize)>,
+    mut connection: Connection,
+    started: Instant,
+) -> Result<Ran<P::Read>, Failure> {
+    let (phase, next) = &*shared;
+    let mut ran = Ran::empty();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= phase.count() {
+            return Ok(ran);
+        }
+        let (path, body) = phase.request(number);
+        let asked = Instant::now();
+        let (status, body) = connection.post(&path, body).await?;
+        if status == P::EXPECTED {
+            ran.samples.push(Sample { done: started.elapsed(), took: asked.elapsed() });
+            ran.read.push(phase.read(number, &body)?);
+        } else {
+            ran.failures.push(format!("{status} {}", String::from_utf8_lossy(&body)));
+        }
+    }
+}
