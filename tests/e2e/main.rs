@@ -1,4 +1,5 @@
 //! Stories over real HTTP against the local runner: one per documented behaviour, and what must hold whatever happens.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crash;
 mod dependencies;

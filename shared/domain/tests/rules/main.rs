@@ -1,6 +1,6 @@
 //! The rules seen from outside: tables where the cases can be listed, properties where they cannot.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod chain;
 mod cosignature;

@@ -109,7 +109,7 @@ async fn a_record_that_was_set_back_is_found() {
 async fn a_record_that_is_gone_with_its_changes_is_not_found_to_be_missing() {
     let world = world_with_history().await;
     for sk in ["@"].iter().chain(&CHANGES) {
-        let delete = world.client.delete_item().table_name(&world.table).key("pk", text(PK)).key("sk", text(*sk));
+        let delete = world.client.delete_item().table_name(&world.table).key("pk", text(PK)).key("sk", text(sk));
         delete.send().await.unwrap();
     }
     // The stated limit: whoever can write the table can take a whole record away.

@@ -85,7 +85,7 @@ pub(crate) struct World {
 /// How a store gets to the engine.
 #[derive(Clone)]
 enum Connect {
-    Remote(aws_config::SdkConfig),
+    Remote(Box<aws_config::SdkConfig>),
     Embedded(SharedHttpClient),
 }
 
@@ -99,7 +99,7 @@ impl Connect {
 
     fn raw(&self) -> aws_sdk_dynamodb::Client {
         match self {
-            Self::Remote(config) => aws_sdk_dynamodb::Client::new(config),
+            Self::Remote(config) => aws_sdk_dynamodb::Client::new(config.as_ref()),
             Self::Embedded(http_client) => raw_client(http_client.clone()),
         }
     }
@@ -115,7 +115,7 @@ impl World {
                     .region(Region::new("us-east-1"))
                     .credentials_provider(Credentials::new("test", "test", None, None, "test"))
                     .endpoint_url(endpoint);
-                Connect::Remote(config.load().await)
+                Connect::Remote(Box::new(config.load().await))
             }
         };
         Self::with(connect).await
