@@ -63,11 +63,15 @@ async fn serve() -> Result<ExitCode, Failure> {
         eprintln!("{}", demo::hints(&config.data, &runner.management_url()));
     }
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(runner.run(stopped));
+    let mut serving = tokio::spawn(runner.run(stopped));
     let mut stdout = std::io::stdout();
     // Whoever started us may not care to read it.
     let _ = writeln!(stdout, "{ready}").and_then(|()| stdout.flush());
-    shut_down_signal().await?;
+    tokio::select! {
+        asked = shut_down_signal() => asked?,
+        // Only a failure ends it unasked.
+        ended = &mut serving => return Ok(ended?.map(|()| ExitCode::SUCCESS)?),
+    }
     stop.send_replace(true);
     serving.await??;
     Ok(ExitCode::SUCCESS)

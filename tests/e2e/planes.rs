@@ -142,3 +142,18 @@ async fn a_table_that_does_not_answer_is_503_and_changes_nothing() {
     server.table.cut_off(false);
     assert_eq!(server.decide(&jti, "approve").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_panic_is_a_500_with_a_request_id_and_no_story() {
+    let server = Server::start().await;
+    let listener = countersign_api::Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{}/panics", listener.address().unwrap());
+    let panics =
+        axum::Router::new().route("/panics", axum::routing::get(async || -> &'static str { panic!("secret") }));
+    let router = countersign_api::router(server.app.clone(), countersign_api::Plane::Public, panics);
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    tokio::spawn(listener.serve(router, stopped));
+    let answer = send(server.client.get(url)).await;
+    assert_eq!(answer.refusal(), (500, "internal".to_owned()));
+    assert!(answer.header("x-request-id").is_some() && !answer.text.contains("secret"), "{answer:?}");
+}

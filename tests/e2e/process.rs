@@ -203,3 +203,40 @@ fn a_wrong_start_ends_with_a_sentence() {
         assert!(error.contains(said) && printed.is_empty(), "{name}={value}: {error}");
     }
 }
+
+/// Resident memory in KiB.
+#[cfg(target_os = "linux")]
+fn resident(child: &Child) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn hostile_bodies_do_not_make_the_server_grow() {
+    let data = tempfile::tempdir().unwrap();
+    let process = Process::start(data.path());
+    let bodies = [
+        vec![b'x'; 10 << 20],
+        "[".repeat(200_000).into_bytes(),
+        "{\"a\":".repeat(40_000).into_bytes(),
+        vec![0; 250_000],
+    ];
+    let url = format!("{}/tokens/override", process.management);
+    let round = async || {
+        for body in &bodies {
+            let answer = send(process.client.post(&url).body(body.clone())).await;
+            assert!([400, 413].contains(&answer.status), "{answer:?}");
+        }
+    };
+    for _ in 0..10 {
+        round().await;
+    }
+    let before = resident(&process.child);
+    for _ in 0..40 {
+        round().await;
+    }
+    let grown = resident(&process.child).saturating_sub(before);
+    assert!(grown < 8 * 1024, "400 MB of hostile bodies left {grown} KiB behind");
+}

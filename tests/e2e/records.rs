@@ -15,7 +15,7 @@ async fn server() -> Server {
     let server = Server::start().await;
     for items in [TOKEN, KEY_RING] {
         let items: Vec<Value> = serde_json::from_str(items).unwrap();
-        server.table.put_items("countersign", &items).await;
+        server.table.put_items("countersign", &items).await.unwrap();
     }
     server
 }

@@ -34,6 +34,8 @@ pub(crate) async fn decide(
     let (jti, customer, decide) =
         form.finish(|| Some((jti?, customer?.into(), Decide { event_id: event_id?, decision: decision?, reason })))?;
 
+    call.about(&customer);
+
     // Before the decision: one that stands can always be answered with its co-signature.
     let secret = app.secrets.override_secret().await?;
     app.change(

@@ -61,6 +61,7 @@ pub(crate) async fn create(State(app): State<App>, call: Call, JsonBody(body): J
     let mut form = Form::json(body.clone())?;
     let customer = form.required("customer_id", Form::uuid);
     let customer = form.finish(|| Some(customer?.into()))?;
+    call.about(&customer);
     let sealer = app.secrets.sealer().await?;
     start(&app, &call, &body, &sealer, &customer).await.map_err(|refused| refused.or(word))
 }
@@ -96,6 +97,7 @@ pub(crate) async fn rotate(
     NoBody(body): NoBody,
 ) -> Result<Answer, Problem> {
     let (customer, number) = KeyRing::parse_key_id(&id).ok_or_else(|| word(Refusal::KeyNotFound))?;
+    call.about(&customer);
     let key = key(&customer);
     let sealer = app.secrets.sealer().await?;
     let fresh = SigningKey::generate()?.seal(&sealer, key.as_str())?;
@@ -119,6 +121,7 @@ pub(crate) async fn public(
     let mut form = Form::query("");
     let customer = form.path("customer_id", &customer, Form::uuid);
     let customer: Tenant = form.finish(|| Some(customer?.into()))?;
+    call.about(&customer);
     let found = app.store.load(&key(&customer), call.deadline).await?;
     // A customer without keys and one that does not exist look alike.
     let keys = found.map_or_else(Vec::new, |found| {

@@ -80,6 +80,7 @@ pub(crate) async fn mint(State(app): State<App>, call: Call, JsonBody(body): Jso
         Some(Mint { jti: Uuid::new_v4(), customer, event_id: event_id?, allowed_decisions, reason, ttl_minutes })
     })?;
 
+    call.about(&mint.customer);
     let sealer = app.secrets.sealer().await?;
     let signer = keys::signer(&app, &call, &sealer, &mint.customer).await?;
     app.change(
@@ -137,6 +138,7 @@ pub(crate) async fn show(
     QueryText(query): QueryText,
 ) -> Result<Answer, Problem> {
     let (jti, customer) = addressed(&jti, &query)?;
+    call.about(&customer);
     let found = app.store.load(&key(&customer, jti), call.deadline).await?;
     let token = found.ok_or_else(|| word(Refusal::NotFound))?.record;
     let (decision, decided_at) = match &token.state {
@@ -164,6 +166,7 @@ pub(crate) async fn revoke(
     QueryText(query): QueryText,
 ) -> Result<Answer, Problem> {
     let (jti, customer) = addressed(&jti, &query)?;
+    call.about(&customer);
     app.change(
         &call,
         &Value::Null,

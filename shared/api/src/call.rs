@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::problem::{Detail, Problem};
 use axum::extract::{FromRequestParts, Path};
-use countersign_domain::Actor;
+use countersign_domain::{Actor, Tenant};
 use countersign_store::{CALL_BUDGET, Once};
 use http::Method;
 use http::request::Parts;
@@ -49,6 +49,11 @@ impl FromRequestParts<App> for Call {
 }
 
 impl Call {
+    /// Names the tenant that the call is about, for the request's log line.
+    pub fn about(&self, tenant: &Tenant) {
+        tracing::Span::current().record("tenant", tenant.as_str());
+    }
+
     /// The same call for a change that it makes on its way, which is not the one that its idempotency key is for.
     #[must_use]
     pub fn without_idempotency_key(&self) -> Self {

@@ -142,10 +142,15 @@ impl Faulty {
     }
 
     /// Puts items into a table as they are written in DynamoDB's JSON, behind the store's back.
-    pub async fn put_items(&self, table: &str, items: &[Value]) {
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn put_items(&self, table: &str, items: &[Value]) -> Result<(), ConnectorError> {
         for item in items {
-            self.ask("PutItem", &json!({ "TableName": table, "Item": item })).await;
+            let put = request("PutItem", &json!({ "TableName": table, "Item": item }));
+            self.write(put).await?;
         }
+        Ok(())
     }
 
     /// Replaces a text in the bodies of all records whose key starts with `prefix`, behind the store's back; the
@@ -159,8 +164,7 @@ impl Faulty {
             if is_record && body.contains(from) {
                 let mut item = item.clone();
                 item["body"]["S"] = body.replace(from, to).into();
-                self.put_items(table, &[item]).await;
-                changed += 1;
+                changed += usize::from(self.put_items(table, &[item]).await.is_ok());
             }
         }
         changed
@@ -168,9 +172,7 @@ impl Faulty {
 
     /// Asks the engine itself, whatever the faults.
     async fn ask(&self, operation: &str, body: &Value) -> Value {
-        let mut request = HttpRequest::new(SdkBody::from(body.to_string()));
-        request.headers_mut().insert("x-amz-target", format!("DynamoDB_20120810.{operation}"));
-        let answer = self.engine.call(request).await;
+        let answer = self.engine.call(request(operation, body)).await;
         let answer = answer.ok().and_then(|answer| serde_json::from_slice(answer.body().bytes()?).ok());
         answer.unwrap_or_default()
     }
@@ -283,6 +285,12 @@ impl HttpConnector for Faulty {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().answer(request))
     }
+}
+
+fn request(operation: &str, body: &Value) -> HttpRequest {
+    let mut request = HttpRequest::new(SdkBody::from(body.to_string()));
+    request.headers_mut().insert("x-amz-target", format!("DynamoDB_20120810.{operation}"));
+    request
 }
 
 fn with_unprocessed(answer: &HttpResponse, left: &Value) -> HttpResponse {
