@@ -80,6 +80,7 @@ pub fn engine(directory: &Path, must_exist: bool) -> Result<Engine, DataError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(&path).map_err(|error| DataError::Io { path: path.clone(), error })?;
+    refuse_open(&path)?;
     Ok(Engine::open(&path)?)
 }
 

@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
 }
 
 fn configured() -> Result<Local, Failure> {
-    Ok(Local::read(|name| std::env::var(name).ok())?)
+    Ok(Local::read(|name| std::env::var_os(name))?)
 }
 
 async fn serve() -> Result<ExitCode, Failure> {

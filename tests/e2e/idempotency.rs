@@ -141,3 +141,17 @@ async fn a_stored_answer_does_not_show_the_token_to_who_reads_the_table() {
     assert!(!dump.contains(minted["token"].as_str().unwrap()), "the token is sealed");
     assert!(!dump.contains("qt_override_"));
 }
+
+#[tokio::test]
+async fn a_mint_that_its_key_refuses_starts_no_key_ring() {
+    let server = Server::start().await;
+    let body = |customer: &str| json!({ "customer_id": customer, "event_id": EVENT });
+    let malformed = server.post_once("/tokens/override", &"k".repeat(256), &body(CUSTOMER)).await;
+    assert_eq!(malformed.status, 400);
+    assert_eq!(server.post_once("/tokens/override", "k", &body(CUSTOMER)).await.status, 201);
+    assert_eq!(server.post_once("/tokens/override", "k", &body(OTHER_CUSTOMER)).await.status, 422);
+    let keys = server.get(&format!("/keys/public/{OTHER_CUSTOMER}")).await;
+    assert_eq!(keys.text, r#"{"keys":[]}"#);
+    let rotate = server.post_once("/keys/nonsense/rotate", &"k".repeat(256), &json!({})).await;
+    assert_eq!(rotate.status, 400, "the form of a request comes before what it asks for");
+}

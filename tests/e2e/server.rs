@@ -72,8 +72,7 @@ impl Server {
             ("COUNTERSIGN_OVERRIDE_SECRET", SECRET),
             ("COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS", PREVIOUS),
         ];
-        let value =
-            |name: &str| variables.iter().chain(&fixed).find(|(set, _)| *set == name).map(|(_, v)| v.to_string());
+        let value = |name: &str| variables.iter().chain(&fixed).find(|(set, _)| *set == name).map(|(_, v)| v.into());
         let config = Local::read(value).unwrap();
         let clock = Clock::manual("2026-11-21T12:00:00.25Z".parse().unwrap());
         let table = Faulty::new(Engine::memory().unwrap(), faults, seed).unwrap();

@@ -96,6 +96,7 @@ pub(crate) async fn rotate(
     PathText(id): PathText,
     NoBody(body): NoBody,
 ) -> Result<Answer, Problem> {
+    call.check_idempotency_key()?;
     let (customer, number) = KeyRing::parse_key_id(&id).ok_or_else(|| word(Refusal::KeyNotFound))?;
     call.about(&customer);
     let key = key(&customer);
@@ -122,7 +123,7 @@ pub(crate) async fn public(
     let customer = form.path("customer_id", &customer, Form::uuid);
     let customer: Tenant = form.finish(|| Some(customer?.into()))?;
     call.about(&customer);
-    let found = app.store.load(&key(&customer), call.deadline).await?;
+    let found = app.store.load(&key(&customer), call.deadline()).await?;
     // A customer without keys and one that does not exist look alike.
     let keys = found.map_or_else(Vec::new, |found| {
         let ring = found.record;
@@ -137,14 +138,14 @@ pub(crate) async fn public(
 /// first token starts the ring.
 pub(crate) async fn signer(app: &App, call: &Call, sealer: &Sealer, customer: &Tenant) -> Result<TokenSigner, Problem> {
     let key = key(customer);
-    let mut found = app.store.load(&key, call.deadline).await?;
+    let mut found = app.store.load(&key, call.deadline()).await?;
     if found.is_none() {
         match start(app, &call.without_idempotency_key(), &Value::Null, sealer, customer).await {
             // Another call may have started it meanwhile.
             Ok(_) | Err(Refused::Rule(Refusal::KeyExists)) => {}
             Err(refused) => return Err(refused.or(word)),
         }
-        found = app.store.load(&key, call.deadline).await?;
+        found = app.store.load(&key, call.deadline()).await?;
     }
     let ring = found.ok_or_else(|| Fault::Corrupt("a key ring that was just started is gone".to_owned()))?.record;
     let ActiveKey { number, private, .. } = &ring.active;

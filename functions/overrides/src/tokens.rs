@@ -81,6 +81,10 @@ pub(crate) async fn mint(State(app): State<App>, call: Call, JsonBody(body): Jso
     })?;
 
     call.about(&mint.customer);
+    // First of all: a customer's first token starts its key ring, and a refused call must not.
+    if let Some(answer) = app.answered_before(&call, &body).await? {
+        return Ok(answer);
+    }
     let sealer = app.secrets.sealer().await?;
     let signer = keys::signer(&app, &call, &sealer, &mint.customer).await?;
     app.change(
@@ -139,7 +143,7 @@ pub(crate) async fn show(
 ) -> Result<Answer, Problem> {
     let (jti, customer) = addressed(&jti, &query)?;
     call.about(&customer);
-    let found = app.store.load(&key(&customer, jti), call.deadline).await?;
+    let found = app.store.load(&key(&customer, jti), call.deadline()).await?;
     let token = found.ok_or_else(|| word(Refusal::NotFound))?.record;
     let (decision, decided_at) = match &token.state {
         TokenState::Used { decision, at, by: _ } => (Some(decision), Some(rfc3339(*at))),

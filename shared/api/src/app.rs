@@ -9,6 +9,7 @@ use crate::secrets::{Secrets, SecretsError};
 use countersign_domain::{Outcome, Record, Timestamp};
 use countersign_store::{self as store, Clock, Committed, Fault, Key, Store};
 use serde_json::Value;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Everything that a door depends on; cheap to clone.
@@ -78,7 +79,7 @@ impl App {
     ) -> Result<Answer, Refused<R::Refusal>> {
         let once = call.once(body)?;
         let pk = once.as_ref().map_or("", |once| &once.pk);
-        let asked = store::Call { deadline: call.deadline, once: once.as_ref() };
+        let asked = store::Call { deadline: call.deadline(), once: once.as_ref() };
         let change = self.store.change(key, asked, rule, answer, |answer: &Answer| answer.to_stored(pk));
         // Alongside: a function stands still between two calls.
         let (changed, ()) = futures_util::join!(change, self.secrets.refresh_aging());
@@ -88,6 +89,23 @@ impl App {
             Err(store::Error::Refused(refusal)) => Err(Refused::Rule(refusal)),
             Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused().into()),
             Err(store::Error::Fault(fault)) => Err(fault.into()),
+        }
+    }
+
+    /// The answer of the same call if it acted before; for a handler that changes something on its way to the change
+    /// that the idempotency key is for.
+    ///
+    /// # Errors
+    /// The key is none or was used with another body, or the table does not do its part.
+    pub async fn answered_before(&self, call: &Call, body: &Value) -> Result<Option<Answer>, Problem> {
+        let Some(once) = call.once(body)? else { return Ok(None) };
+        let asked = store::Call { deadline: call.deadline(), once: Some(&once) };
+        match self.store.stored_answer::<Infallible>(asked).await {
+            Ok(None) => Ok(None),
+            Ok(Some(stored)) => self.replay(&stored, &once.pk).await.map(Some),
+            Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused()),
+            Err(store::Error::Fault(fault)) => Err(fault.into()),
+            Err(store::Error::Refused(never)) => match never {},
         }
     }
 

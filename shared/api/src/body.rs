@@ -15,6 +15,8 @@ const LIMIT: usize = 256 * 1024;
 /// How much more is taken and thrown away, so that a client that is still sending gets to read its 413.
 const DRAINED: usize = 16 * 1024 * 1024;
 const DRAINED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a body may take to arrive.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 /// How many objects and lists may stand in each other.
 const DEPTH: usize = 128;
 
@@ -77,9 +79,14 @@ async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(LIMIT));
     if announced.is_some_and(|length| length > LIMIT) {
-        return Err(too_large(body).await);
+        // Who asks before sending has sent nothing yet that would have to be taken.
+        let waits = headers.contains_key(header::EXPECT);
+        return Err(too_large(if waits { Body::empty() } else { body }).await);
     }
-    while let Some(frame) = body.frame().await {
+    let late = tokio::time::Instant::now() + ARRIVES_WITHIN;
+    loop {
+        let frame = tokio::time::timeout_at(late, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| Problem::invalid_body("did not arrive in time"))? else { break };
         let frame = frame.map_err(|_| Problem::invalid_body("was cut off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > LIMIT {

@@ -24,8 +24,8 @@ const MARGIN: Duration = Duration::from_secs(2);
 pub struct Call {
     /// Who is calling.
     pub actor: Actor,
-    /// When the caller stops waiting.
-    pub deadline: Instant,
+    /// When the function is stopped, less what it takes to answer before.
+    stopped_at: Option<Instant>,
     /// Judged only when the request is found well-formed.
     idempotency_key: Result<Option<String>, Problem>,
     /// Method and path: an idempotency key is good for one of them.
@@ -41,7 +41,7 @@ impl FromRequestParts<App> for Call {
         let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
         Ok(Self {
             actor,
-            deadline: deadline(parts),
+            stopped_at: stopped_at(parts),
             idempotency_key: idempotency_key(parts),
             target: format!("{} {path}", parts.method),
         })
@@ -49,6 +49,21 @@ impl FromRequestParts<App> for Call {
 }
 
 impl Call {
+    /// Until when the table may take its time, counted from now: a body that came slowly takes nothing from it.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let budget = Instant::now() + CALL_BUDGET;
+        self.stopped_at.map_or(budget, |stopped_at| budget.min(stopped_at))
+    }
+
+    /// Whether the idempotency key is one, for a handler that may refuse before it changes anything.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_idempotency_key(&self) -> Result<(), Problem> {
+        self.idempotency_key.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
     /// Names the tenant that the call is about, for the request's log line.
     pub fn about(&self, tenant: &Tenant) {
         tracing::Span::current().record("tenant", tenant.as_str());
@@ -107,12 +122,10 @@ fn principal(parts: &Parts) -> String {
     arn.unwrap_or_else(|| "network".to_owned())
 }
 
-fn deadline(parts: &Parts) -> Instant {
-    let now = Instant::now();
-    let budget = now + CALL_BUDGET;
-    let Some(context) = parts.extensions.get::<lambda_http::Context>() else { return budget };
+fn stopped_at(parts: &Parts) -> Option<Instant> {
+    let context = parts.extensions.get::<lambda_http::Context>()?;
     let left = context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    budget.min(now + left.saturating_sub(MARGIN))
+    Some(Instant::now() + left.saturating_sub(MARGIN))
 }
 
 fn idempotency_key(parts: &Parts) -> Result<Option<String>, Problem> {

@@ -1,5 +1,6 @@
 //! Everything that can be set from outside, read once at the start.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -59,17 +60,21 @@ impl ConfigError {
 /// Looks a variable up; one that is set but empty counts as unset.
 struct Variables<F>(F);
 
-impl<F: Fn(&str) -> Option<String>> Variables<F> {
-    fn get(&self, name: &'static str) -> Option<String> {
-        (self.0)(name).filter(|value| !value.is_empty())
+impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
+    fn get(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        match (self.0)(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
+            None => Ok(None),
+            Some(Ok(value)) => Ok(Some(value)),
+            Some(Err(_)) => Err(ConfigError::new(name, "must be UTF-8")),
+        }
     }
 
     fn required(&self, name: &'static str) -> Result<String, ConfigError> {
-        self.get(name).ok_or_else(|| ConfigError::new(name, "must be set"))
+        self.get(name)?.ok_or_else(|| ConfigError::new(name, "must be set"))
     }
 
     fn parsed<T: std::str::FromStr>(&self, name: &'static str, default: T, what: &str) -> Result<T, ConfigError> {
-        match self.get(name) {
+        match self.get(name)? {
             None => Ok(default),
             Some(value) => value.parse().map_err(|_| ConfigError::new(name, format!("must be {what}, not `{value}`"))),
         }
@@ -86,7 +91,7 @@ impl Lambda {
     ///
     /// # Errors
     /// The first variable that is missing or makes no sense.
-    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let variables = Variables(variable);
         Ok(Self {
             config: variables.config(100)?,
@@ -102,9 +107,9 @@ impl Local {
     ///
     /// # Errors
     /// The first variable that makes no sense, or that this is Lambda, where secrets are not kept in files.
-    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let variables = Variables(variable);
-        if variables.get("AWS_LAMBDA_RUNTIME_API").is_some() {
+        if variables.get("AWS_LAMBDA_RUNTIME_API")?.is_some() {
             let message = "is set: the local runner keeps its secrets in files and does not run in Lambda";
             return Err(ConfigError::new("AWS_LAMBDA_RUNTIME_API", message));
         }
@@ -117,10 +122,10 @@ impl Local {
                 SocketAddr::from(([127, 0, 0, 1], 8001)),
                 address,
             )?,
-            data: variables.get("COUNTERSIGN_DATA").unwrap_or_else(|| "./data".to_owned()).into(),
-            table: variables.get("COUNTERSIGN_TABLE"),
-            override_secret: variables.get("COUNTERSIGN_OVERRIDE_SECRET"),
-            override_secret_previous: variables.get("COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS"),
+            data: variables.get("COUNTERSIGN_DATA")?.unwrap_or_else(|| "./data".to_owned()).into(),
+            table: variables.get("COUNTERSIGN_TABLE")?,
+            override_secret: variables.get("COUNTERSIGN_OVERRIDE_SECRET")?,
+            override_secret_previous: variables.get("COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS")?,
         };
         if !local.management_listen.ip().is_loopback() {
             let message = "must be a loopback address: nothing on the management plane asks who is calling";
@@ -138,8 +143,8 @@ mod tests {
         Local::read(lookup(set)).map_err(|error| error.to_string())
     }
 
-    fn lookup(set: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
-        move |name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned())
+    fn lookup(set: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+        move |name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| OsString::from(value))
     }
 
     #[test]
@@ -164,6 +169,15 @@ mod tests {
         ] {
             assert!(local(&[(name, value)]).unwrap_err().starts_with(name), "{name}={value}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_not_text_is_named_rather_than_ignored() {
+        use std::os::unix::ffi::OsStringExt;
+        let latin =
+            |name: &str| (name == "COUNTERSIGN_OVERRIDE_SECRET").then(|| OsString::from_vec(b"caf\xe9".to_vec()));
+        assert_eq!(Local::read(latin).unwrap_err().to_string(), "COUNTERSIGN_OVERRIDE_SECRET must be UTF-8");
     }
 
     #[test]

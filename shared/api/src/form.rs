@@ -37,7 +37,8 @@ impl Form {
     pub fn query(query: &str) -> Self {
         let mut form = Self { fields: Map::new(), details: Vec::new() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            if form.fields.insert(name.to_string(), value.into()).is_some() {
+            let again = form.fields.insert(name.to_string(), value.into()).is_some();
+            if again && form.details.iter().all(|detail| detail.field != name) {
                 form.details.push(Detail::new(name, "must be given once"));
             }
         }

@@ -26,7 +26,9 @@ pub(crate) fn check(uri: &Uri, headers: &HeaderMap, port: u16) -> Result<(), Pro
     let mut hosts = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let named = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.parse::<Authority>().is_ok_and(|host| is_ours(&host, port)),
-        _ => false,
+        // HTTP/2 names the host in its target; it is judged below.
+        (None, _) => uri.authority().is_some(),
+        (Some(_), Some(_)) => false,
     };
     if !named || uri.authority().is_some_and(|authority| !is_ours(authority, port)) {
         return refuse("the Host must be localhost or a loopback address, with this listener's port");

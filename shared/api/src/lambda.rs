@@ -44,7 +44,7 @@ const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
 pub async fn serve(plane: Plane, routes: Router<App>) -> Result<(), Error> {
     logging::start();
     // As text: the runtime shows a failed start by its Debug form.
-    let config = config::Lambda::read(|name| std::env::var(name).ok()).map_err(|error| error.to_string())?;
+    let config = config::Lambda::read(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let clock = Clock::System;
     let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };

@@ -102,14 +102,20 @@ impl Store {
             let now = found.as_ref().map_or(clock, |found| clock.max(found.changed_at));
             let change = match rule(found.as_ref().map(|found| &found.record), now) {
                 Ok(Outcome::Change(change)) => change,
+                // An attempt of this very call may still be on its way: until that is settled, nothing that the rule
+                // says now can be the answer.
+                Ok(Outcome::Keep) | Err(_) if !doubts.is_empty() => {
+                    wait(backoff(failures), "an earlier attempt may still commit", call.deadline).await?;
+                    continue;
+                }
                 Ok(Outcome::Keep) => {
-                    if let Some(answer) = self.stored_answer(call, now).await? {
+                    if let Some(answer) = self.stored_answer(call).await? {
                         return Ok(Committed::Before(answer));
                     }
                     let kept = found.ok_or_else(|| Fault::Corrupt("a rule kept an absent record".to_owned()))?;
                     return Ok(Committed::Now(answer(&kept.record)?));
                 }
-                Err(refusal) => match self.stored_answer(call, now).await? {
+                Err(refusal) => match self.stored_answer(call).await? {
                     Some(answer) => return Ok(Committed::Before(answer)),
                     None => return Err(Error::Refused(refusal)),
                 },
@@ -144,10 +150,7 @@ impl Store {
                     (backoff(failures), reason)
                 }
             };
-            if Instant::now() + pause >= call.deadline {
-                return Err(Fault::Unavailable(reason).into());
-            }
-            tokio::time::sleep(pause).await;
+            wait(pause, &reason, call.deadline).await?;
         }
         unreachable!("the loop ends by its deadline")
     }
@@ -285,10 +288,13 @@ impl Store {
         }
     }
 
-    /// The stored answer of the same call, if there is one, for a call that the rule would not let act now.
-    async fn stored_answer<R>(&self, call: Call<'_>, now: Timestamp) -> Result<Option<String>, Error<R>> {
+    /// The stored answer of the same call, if it acted before.
+    ///
+    /// # Errors
+    /// The key was used with another body, or the table does not do its part.
+    pub async fn stored_answer<R>(&self, call: Call<'_>) -> Result<Option<String>, Error<R>> {
         match call.once {
-            Some(_) => self.replay(call, None, now).await,
+            Some(_) => self.replay(call, None, self.settings.clock.now()).await,
             None => Ok(None),
         }
     }
@@ -342,6 +348,15 @@ fn read_reasons(reasons: &[CancellationReason], with_once: bool, failures: u32) 
     }
     let (pause, reason) = pause.unwrap_or_else(|| (conflict_pause(), "the transaction was cancelled"));
     Ok(Attempt::Again(pause, reason.to_owned()))
+}
+
+/// Waits before the next attempt, unless the caller would be gone by then.
+async fn wait(pause: Duration, reason: &str, deadline: Instant) -> Result<(), Fault> {
+    if Instant::now() + pause >= deadline {
+        return Err(Fault::Unavailable(reason.to_owned()));
+    }
+    tokio::time::sleep(pause).await;
+    Ok(())
 }
 
 fn conflict_pause() -> Duration {

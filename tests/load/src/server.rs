@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// The server cannot start, or a socket fails.
 pub(crate) async fn serve() -> Result<(), Failure> {
-    let config = Local::read(|name| std::env::var(name).ok())?;
+    let config = Local::read(|name| std::env::var_os(name))?;
     logging::start();
     let clock = Clock::System;
     let table = Table::configured(&config, &clock, false).await?;

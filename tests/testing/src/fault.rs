@@ -23,6 +23,10 @@ pub struct Faults {
     pub cancelled: f64,
     /// Transactions that commit, but whose answer is lost.
     pub lost_answer: f64,
+    /// Transactions whose answer is lost and that commit only [`Faults::late_by`] later.
+    pub late_commit: f64,
+    /// How much later.
+    pub late_by: Duration,
     /// Transactions that are lost before they arrive.
     pub lost_request: f64,
     /// Reads that are throttled.
@@ -44,6 +48,8 @@ impl Faults {
         Self {
             cancelled: 0.0,
             lost_answer: 0.0,
+            late_commit: 0.0,
+            late_by: Duration::ZERO,
             lost_request: 0.0,
             throttled_read: 0.0,
             unprocessed: 0.0,
@@ -59,6 +65,8 @@ impl Faults {
         Self {
             cancelled: 0.20,
             lost_answer: 0.05,
+            late_commit: 0.01,
+            late_by: Duration::from_millis(100),
             lost_request: 0.02,
             throttled_read: 0.05,
             unprocessed: 0.3,
@@ -201,6 +209,15 @@ impl Faulty {
                 }
                 if self.hits(faults.lost_request) {
                     return Err(ConnectorError::io("the request was lost".into()));
+                }
+                if self.hits(faults.late_commit) {
+                    let late_by = faults.late_by;
+                    let faulty = self.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(late_by).await;
+                        faulty.write(request).await
+                    });
+                    return Err(ConnectorError::timeout("no answer yet".into()));
                 }
                 let answer = self.write(request).await;
                 if self.hits(faults.lost_answer) {

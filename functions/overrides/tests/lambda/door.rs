@@ -88,9 +88,9 @@ impl LocalServer {
         let data = tempfile::tempdir().unwrap();
         let directory = data.path().to_str().unwrap().to_owned();
         let config = Local::read(|name| match name {
-            "COUNTERSIGN_LISTEN" | "COUNTERSIGN_MANAGEMENT_LISTEN" => Some("127.0.0.1:0".to_owned()),
-            "COUNTERSIGN_DATA" => Some(directory.clone()),
-            "COUNTERSIGN_OVERRIDE_SECRET" => Some(SECRET.to_owned()),
+            "COUNTERSIGN_LISTEN" | "COUNTERSIGN_MANAGEMENT_LISTEN" => Some("127.0.0.1:0".into()),
+            "COUNTERSIGN_DATA" => Some(directory.clone().into()),
+            "COUNTERSIGN_OVERRIDE_SECRET" => Some(SECRET.into()),
             _ => None,
         });
         let table = Table::Embedded(Engine::memory().unwrap());

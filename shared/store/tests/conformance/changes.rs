@@ -3,6 +3,7 @@
 use crate::world::{Refusal, Thing, World, deadline, eventually_verified, tenant};
 use countersign_domain::Outcome;
 use countersign_store::{Committed, Error, Fault, Key};
+use countersign_testing::fault::Faults;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -146,4 +147,21 @@ async fn a_table_that_is_not_there_is_unavailable_not_empty() {
     let loaded = world.store.load(&key, deadline()).await;
     assert!(matches!(loaded, Err(Fault::Unavailable(_))), "{loaded:?}");
     assert!(world.store.ping(Duration::from_secs(2)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_lands_late_is_told_as_the_success_that_it_is() {
+    let faults = Faults { late_commit: 1.0, late_by: Duration::from_millis(300), ..Faults::none() };
+    let world = World::with_faults(faults, 0).await;
+    let key = Key::<Thing>::new(&tenant("acme"), "late");
+    let mut applied = 0;
+    // As if the deadline of the record passed while the first attempt is on its way.
+    let created = world
+        .apply(&key, None, |_, now| {
+            applied += 1;
+            if applied > 1 { Err(Refusal::NotFound) } else { Ok(world.thing("late").change("created", now)) }
+        })
+        .await;
+    assert_eq!(created, Ok(Committed::Now("late 0 None".to_owned())));
+    assert!(applied > 1, "the rule was asked again meanwhile");
 }

@@ -9,17 +9,6 @@ fn once(key: &str, body: u8) -> Once {
     Once { pk: format!("once#_#{key}"), fingerprint: [body; 32], lifetime: Duration::from_hours(24) }
 }
 
-fn thing(world: &World, id: &str) -> Thing {
-    Thing {
-        id: id.to_owned(),
-        created_at: world.clock.now(),
-        subject: None,
-        count: 0,
-        decided_by: None,
-        ballast: String::new(),
-    }
-}
-
 /// Creates differ in their keys, as creations with random ids do; only the idempotency entry tells them apart.
 async fn one_create_acts(world: World, rounds: usize) {
     for round in 0..rounds {
@@ -29,7 +18,7 @@ async fn one_create_acts(world: World, rounds: usize) {
             let (world, tenant) = (world.clone(), tenant.clone());
             callers.spawn(async move {
                 let once = once(&format!("create-{round}"), 1);
-                world.put(&tenant, thing(&world, &format!("{round}-{who}")), Some(&once)).await.unwrap()
+                world.put(&tenant, world.thing(&format!("{round}-{who}")), Some(&once)).await.unwrap()
             });
         }
         let answers = callers.join_all().await;
@@ -74,8 +63,8 @@ async fn a_replay_comes_before_the_refusal_that_the_first_call_caused() {
 #[tokio::test]
 async fn a_key_with_another_body_is_refused_even_where_the_rule_would_agree() {
     let world = World::new().await;
-    world.put(&tenant("acme"), thing(&world, "a"), Some(&once("k", 1))).await.unwrap();
-    let other = world.put(&tenant("acme"), thing(&world, "b"), Some(&once("k", 2))).await;
+    world.put(&tenant("acme"), world.thing("a"), Some(&once("k", 1))).await.unwrap();
+    let other = world.put(&tenant("acme"), world.thing("b"), Some(&once("k", 2))).await;
     assert_eq!(other, Err(Error::KeyReused));
     assert_eq!(world.load(&Key::new(&tenant("acme"), "b")).await, None);
 }
@@ -96,11 +85,11 @@ async fn a_refused_call_leaves_its_key_free() {
 #[tokio::test]
 async fn an_expired_entry_counts_as_gone_whether_or_not_it_was_removed() {
     let world = World::new().await;
-    world.put(&tenant("acme"), thing(&world, "a"), Some(&once("k", 1))).await.unwrap();
+    world.put(&tenant("acme"), world.thing("a"), Some(&once("k", 1))).await.unwrap();
     world.clock.advance(Duration::from_hours(24) - Duration::from_secs(1));
-    let before = world.put(&tenant("acme"), thing(&world, "b"), Some(&once("k", 1))).await.unwrap();
+    let before = world.put(&tenant("acme"), world.thing("b"), Some(&once("k", 1))).await.unwrap();
     assert!(matches!(before, Committed::Before(_)));
     world.clock.advance(Duration::from_secs(1));
-    let after = world.put(&tenant("acme"), thing(&world, "c"), Some(&once("k", 2))).await.unwrap();
+    let after = world.put(&tenant("acme"), world.thing("c"), Some(&once("k", 2))).await.unwrap();
     assert_eq!(after, Committed::Now("c 0 None".to_owned()));
 }

@@ -123,7 +123,12 @@ impl World {
 
     /// The embedded engine on a bad day.
     pub(crate) async fn faulty(seed: u64) -> Self {
-        let faulty = Faulty::new(Engine::memory().unwrap(), Faults::many(), seed).unwrap();
+        Self::with_faults(Faults::many(), seed).await
+    }
+
+    /// The embedded engine with these faults.
+    pub(crate) async fn with_faults(faults: Faults, seed: u64) -> Self {
+        let faulty = Faulty::new(Engine::memory().unwrap(), faults, seed).unwrap();
         Self::with(Connect::Embedded(faulty.http_client())).await
     }
 
@@ -135,15 +140,20 @@ impl World {
         Self { store, client: connect.raw(), table, clock, connect }
     }
 
-    pub(crate) async fn create(&self, tenant: &Tenant, id: &str, subject: Option<&str>) -> Thing {
-        let thing = Thing {
+    /// A thing that is not stored yet.
+    pub(crate) fn thing(&self, id: &str) -> Thing {
+        Thing {
             id: id.to_owned(),
             created_at: self.clock.now(),
-            subject: subject.map(str::to_owned),
+            subject: None,
             count: 0,
             decided_by: None,
             ballast: String::new(),
-        };
+        }
+    }
+
+    pub(crate) async fn create(&self, tenant: &Tenant, id: &str, subject: Option<&str>) -> Thing {
+        let thing = Thing { subject: subject.map(str::to_owned), ..self.thing(id) };
         self.put(tenant, thing.clone(), None).await.unwrap();
         thing
     }
