@@ -13,12 +13,29 @@ pub enum Actor {
         /// The principal's name, an ARN in AWS.
         principal: String,
     },
+    /// A person, or a program in a person's name, with a JWT.
+    User {
+        /// Who vouches for the subject.
+        issuer: String,
+        /// The subject, unique at its issuer.
+        subject: String,
+    },
+    /// The holder of an API key.
+    Key {
+        /// The key's id, which is no secret.
+        id: String,
+    },
+    /// Nobody: a deadline passed.
+    Clock,
 }
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Operator { principal } => write!(f, "operator:{principal}"),
+            Self::User { issuer, subject } => write!(f, "user:{issuer}:{subject}"),
+            Self::Key { id } => write!(f, "key:{id}"),
+            Self::Clock => f.write_str("clock"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a rule answers with: the next record and the entries that say what happened.
 
-use crate::{Actor, Timestamp};
+use crate::{Actor, Tenant, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -17,6 +17,21 @@ pub trait Record: Clone + Serialize + DeserializeOwned + Send + Sync {
     fn upgrade(schema: u32, body: Value) -> Option<Value>;
     /// Where it shows up in listings.
     fn listing(&self) -> Listing;
+
+    /// When the clock must look at it, if nobody has decided before.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// What has become of it by `now` without anyone's doing.
+    fn tick(&self, _now: Timestamp) -> Outcome<Self> {
+        Outcome::Keep
+    }
+
+    /// How a change, by its last entry, shows up in the tenant's log of changes of this kind; `None` keeps no such log.
+    fn logged(_entry: &Entry) -> Option<Logged> {
+        None
+    }
 }
 
 /// The listings in which a record appears; absent ones cost nothing.
@@ -28,6 +43,27 @@ pub struct Listing {
     pub state: Option<&'static str>,
     /// The one thing that it is about and by which it is listed.
     pub subject: Option<String>,
+    /// The inbox of its tenant in which it waits, oldest first. Unlike the listings, an inbox is never behind.
+    pub inbox: Option<&'static str>,
+    /// The tenant under which it is listed, where the record's key has none.
+    pub tenant: Option<Tenant>,
+}
+
+impl Listing {
+    /// A record that is only listed with all of its tenant's.
+    #[must_use]
+    pub fn at(created_at: Timestamp) -> Self {
+        Self { created_at, state: None, subject: None, inbox: None, tenant: None }
+    }
+}
+
+/// By what a change is found in its tenant's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// What happened.
+    pub name: String,
+    /// Who did it, if it was someone to look for.
+    pub by: Option<String>,
 }
 
 /// What a rule decided: to change the record, or that it already is as asked.
@@ -46,13 +82,44 @@ pub struct Change<R> {
     pub record: R,
     /// What happened, at least one entry.
     pub entries: Vec<Entry>,
+    /// What is written along with it.
+    pub with: Vec<With<R>>,
+}
+
+/// What is written in the same transaction as a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum With<R> {
+    /// An item beside the record, written once: what is too large for the record, or rarely read. The change holds
+    /// its hash.
+    Item {
+        /// Its name among the record's items, e.g. `@input`.
+        name: String,
+        /// Its content.
+        body: String,
+    },
+    /// Another record of the same kind, born with this change.
+    Born {
+        /// Its id.
+        id: String,
+        /// The record.
+        record: Box<R>,
+        /// Its first entry.
+        entry: Box<Entry>,
+    },
 }
 
 impl<R> Change<R> {
     /// A change with a single entry, as most are.
     #[must_use]
     pub fn new(record: R, entry: Entry) -> Self {
-        Self { record, entries: vec![entry] }
+        Self { record, entries: vec![entry], with: Vec::new() }
+    }
+
+    /// The same change with an item beside the record.
+    #[must_use]
+    pub fn with_item(mut self, name: impl Into<String>, body: String) -> Self {
+        self.with.push(With::Item { name: name.into(), body });
+        self
     }
 }
 

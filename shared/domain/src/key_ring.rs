@@ -173,6 +173,6 @@ impl Record for KeyRing {
     }
 
     fn listing(&self) -> Listing {
-        Listing { created_at: self.created_at, state: None, subject: None }
+        Listing::at(self.created_at)
     }
 }

@@ -12,7 +12,7 @@ mod tenant;
 pub mod text;
 
 pub use actor::Actor;
-pub use change::{Change, Entry, EntryClass, Listing, Outcome, Record, Subject};
+pub use change::{Change, Entry, EntryClass, Listing, Logged, Outcome, Record, Subject, With};
 pub use jiff::Timestamp;
 pub use tenant::{InvalidTenant, Tenant};
 
@@ -20,6 +20,12 @@ pub use tenant::{InvalidTenant, Tenant};
 #[must_use]
 pub fn seconds(n: i64) -> jiff::SignedDuration {
     jiff::SignedDuration::from_secs(n)
+}
+
+/// The whole second that `at` is in: what begins or ends with it can be shown exactly.
+#[must_use]
+pub fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// RFC 3339 in UTC with whole seconds, as most documented answers show times: `2026-11-21T03:38:50Z`.

@@ -1,6 +1,8 @@
 //! The override token: minted for one event of one customer, decided at most once.
 
-use crate::{Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, seconds};
+use crate::{
+    Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, seconds, whole_second,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{fmt, str::FromStr};
@@ -308,10 +310,6 @@ impl Record for OverrideToken {
     }
 
     fn listing(&self) -> Listing {
-        Listing { created_at: self.created_at, state: None, subject: None }
+        Listing::at(self.created_at)
     }
-}
-
-fn whole_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

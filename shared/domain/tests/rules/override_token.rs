@@ -136,7 +136,7 @@ fn each_allowed_decision_is_recorded_with_who_took_it_and_when() {
     let now = at("2026-11-21T03:40:00.123456Z");
     for decision in ["approve", "reject"] {
         let asked = Decide { reason: Some("seen on call".to_owned()), ..decide(decision) };
-        let Change { record, entries } = changed(active().decide(&asked, &somebody_else(), now).unwrap());
+        let Change { record, entries, .. } = changed(active().decide(&asked, &somebody_else(), now).unwrap());
         let state = State::Used { decision: asked.decision, by: somebody_else(), at: now };
         assert_eq!(record, OverrideToken { state, ..active() });
         let [entry] = entries.as_slice() else { panic!("{entries:?}") };
@@ -245,7 +245,7 @@ fn the_same_decision_again_is_refused_like_any_other() {
 #[test]
 fn an_unused_token_is_revoked_whether_or_not_it_has_expired() {
     for now in [early(), at(EXPIRES) - microseconds(1), at(EXPIRES), at(EXPIRES) + seconds(86_400)] {
-        let Change { record, entries } = changed(active().revoke(&somebody_else(), now).unwrap());
+        let Change { record, entries, .. } = changed(active().revoke(&somebody_else(), now).unwrap());
         assert_eq!(record, OverrideToken { state: State::Revoked { by: somebody_else(), at: now }, ..active() });
         let [entry] = entries.as_slice() else { panic!("{entries:?}") };
         assert_eq!(entry.name, "override.revoked");
@@ -292,7 +292,7 @@ fn a_status_says_expired_only_of_a_token_to_which_nothing_else_happened() {
 #[test]
 fn a_token_is_listed_by_its_age_only() {
     for token in [active(), used(), revoked()] {
-        assert_eq!(token.listing(), Listing { created_at: at(CREATED), state: None, subject: None });
+        assert_eq!(token.listing(), Listing::at(at(CREATED)));
     }
 }
 

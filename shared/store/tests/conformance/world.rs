@@ -45,7 +45,7 @@ impl Record for Thing {
 
     fn listing(&self) -> Listing {
         let state = if self.decided_by.is_some() { "decided" } else { "open" };
-        Listing { created_at: self.created_at, state: Some(state), subject: self.subject.clone() }
+        Listing { state: Some(state), subject: self.subject.clone(), ..Listing::at(self.created_at) }
     }
 }
 
