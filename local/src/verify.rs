@@ -15,7 +15,7 @@ const KINDS: [&str; 2] = [OverrideToken::KIND, KeyRing::KIND];
 pub async fn tenant(store: &Store, tenant: &Tenant) -> Result<Verified, Fault> {
     let mut all = Verified::default();
     for kind in KINDS {
-        let verified = store.verify(kind, tenant).await?;
+        let verified = store.verify(kind, tenant, None, None).await?;
         all.records += verified.records;
         all.entries += verified.entries;
         all.broken = verified.broken;

@@ -48,6 +48,26 @@ pub struct ChangeBody {
     pub version: u64,
     /// What happened.
     pub entries: Vec<Entry>,
+    /// What was written beside the record with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<ItemHash>,
+}
+
+/// An item beside a record, as the change that wrote it knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemHash {
+    /// Its name among the record's items.
+    pub name: String,
+    /// SHA-256 of its content.
+    pub sha256: String,
+}
+
+impl ItemHash {
+    /// What a change says of an item with this content.
+    #[must_use]
+    pub fn of(name: &str, body: &str) -> Self {
+        Self { name: name.to_owned(), sha256: hex::encode(Sha256::digest(body)) }
+    }
 }
 
 /// The hash of a change: SHA-256 over the hash before it and the stored bytes.
@@ -82,11 +102,12 @@ impl Default for Verifier {
 }
 
 impl Verifier {
-    /// Takes the next change. Nothing of the body is parsed before its hash is found right.
+    /// Takes the next change, and gives the items that it wrote beside the record, which are the caller's to compare.
+    /// Nothing of the body is parsed before its hash is found right.
     ///
     /// # Errors
     /// The first thing about the change that does not fit what came before.
-    pub fn change(&mut self, version: u64, previous: &[u8], stored_hash: &[u8], body: &str) -> Result<(), Broken> {
+    pub fn change(&mut self, version: u64, previous: &[u8], stored_hash: &[u8], body: &str) -> Result<Vec<ItemHash>, Broken> {
         let broken = |reason| Err(Broken { version: self.version + 1, reason });
         if version != self.version + 1 {
             return broken("the change is missing");
@@ -111,7 +132,7 @@ impl Verifier {
         self.hash = computed;
         self.entries += parsed.entries.len() as u64;
         self.state = Some(state);
-        Ok(())
+        Ok(parsed.items)
     }
 
     /// Compares the record with its last change; the number of entries verified.

@@ -1,13 +1,13 @@
 //! The change loop: load, apply the rule, write back in one conditional transaction, and read what became of it.
 
-use crate::fault::{Failure, backoff};
+use crate::fault::{Failure, backoff, wait};
 use crate::item::{self, Item, bytes, number, text};
+use crate::write::write;
 use crate::{Fault, Key, Loaded, Store};
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
-use countersign_domain::chain::{self, ChangeBody, GENESIS, StoredRecord};
-use countersign_domain::{Change, EntryClass, Outcome, Record, Timestamp};
+use aws_sdk_dynamodb::types::{CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use countersign_domain::{Outcome, Record, Timestamp};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -175,79 +175,11 @@ impl Store {
         Ok(None)
     }
 
-    /// The record and its change, as one transaction writes them.
-    fn transaction<R: Record>(
-        &self,
-        key: &Key<R>,
-        found: Option<&Loaded<R>>,
-        change: &Change<R>,
-        change_id: &str,
-        now: Timestamp,
-    ) -> Result<[TransactWriteItem; 2], Fault> {
-        let pk = key.pk();
-        let corrupt = |error: serde_json::Error| Fault::Corrupt(format!("{} cannot be written: {error}", R::KIND));
-        let body = serde_json::to_string(&change.record).map_err(corrupt)?;
-        let version = found.map_or(0, |found| found.version) + 1;
-        let changed_at = item::sortable(now);
-        let record = StoredRecord { key: &pk, version, schema: R::SCHEMA, changed_at: &changed_at, body: &body };
-
-        let mut entries = change.entries.clone();
-        let Some(last) = entries.last_mut() else {
-            return Err(Fault::Corrupt(format!("a change of {} has no entry", R::KIND)));
-        };
-        last.state = Some(record.state());
-        let told = entries.iter().any(|entry| entry.class == EntryClass::Public);
-        let content = ChangeBody { change_id: change_id.to_owned(), version, entries };
-        let content = serde_json::to_string(&content).map_err(corrupt)?;
-        let prev_hash = found.map_or(GENESIS, |found| found.hash);
-        let hash = chain::hash(&prev_hash, content.as_bytes());
-
-        let mut change_put = self
-            .put()
-            .item("pk", text(&pk))
-            .item("sk", text(item::change_sk(version)))
-            .item("change_id", text(change_id))
-            .item("schema", number(item::CHANGE_SCHEMA))
-            .item("body", text(content))
-            .item("hash", bytes(&hash))
-            .item("prev_hash", bytes(&prev_hash))
-            .condition_expression("attribute_not_exists(pk)");
-        if told {
-            let due = now.saturating_add(self.settings.fan_out_after).unwrap_or(Timestamp::MAX);
-            change_put =
-                change_put.item("due_pk", text(item::due_shard(&pk))).item("due_sk", text(item::sortable(due)));
-        }
-        let mut record_put = self
-            .put()
-            .item("pk", text(&pk))
-            .item("sk", text(item::RECORD))
-            .item("version", number(version))
-            .item("schema", number(R::SCHEMA))
-            .item("changed_at", text(&changed_at))
-            .item("hash", bytes(&hash));
-        for (name, value) in item::index_keys(&change.record, &pk) {
-            record_put = record_put.item(name, value);
-        }
-        record_put = match found {
-            None => record_put.condition_expression("attribute_not_exists(pk)"),
-            Some(found) => record_put
-                .condition_expression("version = :read")
-                .expression_attribute_values(":read", number(found.version)),
-        };
-        Ok([write(record_put.item("body", text(body)))?, write(change_put)?])
-    }
-
-    fn put(&self) -> aws_sdk_dynamodb::types::builders::PutBuilder {
-        Put::builder().table_name(&self.settings.table)
-    }
-
     /// The idempotency entry; written unless a living one is there, which is then shown.
     fn once_item(&self, once: &Once, answer: String, now: Timestamp) -> Result<TransactWriteItem, Fault> {
         let expires = now.saturating_add(once.lifetime).unwrap_or(Timestamp::MAX);
         write(
-            self.put()
-                .item("pk", text(&once.pk))
-                .item("sk", text(item::RECORD))
+            self.put(&once.pk, item::RECORD)
                 .item("fingerprint", bytes(&once.fingerprint))
                 .item("answer", text(answer))
                 .item(item::EXPIRES, number(expires.as_second()))
@@ -262,7 +194,7 @@ impl Store {
     async fn attempt(
         &self,
         once: Option<TransactWriteItem>,
-        items: [TransactWriteItem; 2],
+        items: Vec<TransactWriteItem>,
         deadline: Instant,
         failures: u32,
     ) -> Result<Attempt, Fault> {
@@ -293,10 +225,7 @@ impl Store {
     /// # Errors
     /// The key was used with another body, or the table does not do its part.
     pub async fn stored_answer<R>(&self, call: Call<'_>) -> Result<Option<String>, Error<R>> {
-        match call.once {
-            Some(_) => self.replay(call, None, self.settings.clock.now()).await,
-            None => Ok(None),
-        }
+        self.replay(call, None, self.settings.clock.now()).await
     }
 
     /// The answer in an idempotency entry: in the image, else as the table has it. `None` if there is no living one.
@@ -317,12 +246,8 @@ impl Store {
     }
 }
 
-fn write(put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<TransactWriteItem, Fault> {
-    let put = put.build().map_err(|error| Fault::Corrupt(error.to_string()))?;
-    Ok(TransactWriteItem::builder().put(put).build())
-}
-
-/// Reads why a transaction was cancelled, in the order of its items: idempotency entry, record, change.
+/// Reads why a transaction was cancelled, in the order of its items: idempotency entry, record, change, and what comes
+/// along, which is new whenever the change is.
 fn read_reasons(reasons: &[CancellationReason], with_once: bool, failures: u32) -> Result<Attempt, Fault> {
     let record = usize::from(with_once);
     let mut pause = None;
@@ -332,7 +257,7 @@ fn read_reasons(reasons: &[CancellationReason], with_once: bool, failures: u32) 
             "ConditionalCheckFailed" if position < record => return Ok(Attempt::Once(reason.item().cloned())),
             "ConditionalCheckFailed" if position == record => return Ok(Attempt::Overtaken),
             "ConditionalCheckFailed" => {
-                return Err(Fault::Corrupt("a change is stored that its record does not know of".to_owned()));
+                return Err(Fault::Corrupt("something is stored that its record does not know of".to_owned()));
             }
             "TransactionConflict" => {
                 pause.get_or_insert((conflict_pause(), "other transactions were in the way"));
@@ -348,15 +273,6 @@ fn read_reasons(reasons: &[CancellationReason], with_once: bool, failures: u32) 
     }
     let (pause, reason) = pause.unwrap_or_else(|| (conflict_pause(), "the transaction was cancelled"));
     Ok(Attempt::Again(pause, reason.to_owned()))
-}
-
-/// Waits before the next attempt, unless the caller would be gone by then.
-async fn wait(pause: Duration, reason: &str, deadline: Instant) -> Result<(), Fault> {
-    if Instant::now() + pause >= deadline {
-        return Err(Fault::Unavailable(reason.to_owned()));
-    }
-    tokio::time::sleep(pause).await;
-    Ok(())
 }
 
 fn conflict_pause() -> Duration {

@@ -56,24 +56,28 @@ pub(crate) fn backoff(failures: u32) -> Duration {
     Duration::from_millis(fastrand::u64(1..=10 << failures.min(6)))
 }
 
+/// Waits before the next attempt, unless the caller would be gone by then.
+pub(crate) async fn wait(pause: Duration, reason: &str, deadline: Instant) -> Result<(), Fault> {
+    if Instant::now() + pause >= deadline {
+        return Err(Fault::Unavailable(reason.to_owned()));
+    }
+    tokio::time::sleep(pause).await;
+    Ok(())
+}
+
 /// Calls until it works or `deadline` has come; for calls that may be repeated freely.
 pub(crate) async fn retrying<T, F>(deadline: Instant, mut call: impl FnMut() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let mut reason = "the call timed out".to_owned();
     for failures in 0.. {
-        match tokio::time::timeout_at(deadline, call()).await {
+        let reason = match tokio::time::timeout_at(deadline, call()).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Failure::Permanent(fault))) => return Err(fault),
-            Ok(Err(Failure::Transient(why))) => reason = why,
-            Err(_elapsed) => break,
-        }
-        let pause = backoff(failures);
-        if Instant::now() + pause >= deadline {
-            break;
-        }
-        tokio::time::sleep(pause).await;
+            Ok(Err(Failure::Transient(reason))) => reason,
+            Err(_elapsed) => "the call timed out".to_owned(),
+        };
+        wait(backoff(failures), &reason, deadline).await?;
     }
-    Err(Fault::Unavailable(reason))
+    unreachable!("the loop ends by its deadline")
 }

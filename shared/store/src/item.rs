@@ -1,10 +1,11 @@
 //! How records, changes and idempotency entries are laid out as items.
 
+use crate::key::{part, parts};
 use crate::{Fault, Loaded};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use countersign_domain::chain::{self, Hash, StoredRecord};
-use countersign_domain::{Record, Timestamp};
+use countersign_domain::{Entry, Record, Timestamp};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -12,6 +13,8 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// Sort key of a record and of an idempotency entry.
 pub(crate) const RECORD: &str = "@";
+/// Sort key of a record's large input.
+pub(crate) const INPUT: &str = "@input";
 /// What the table's TTL looks at; whoever reads an item compares it as well.
 pub(crate) const EXPIRES: &str = "expires";
 /// The schema number of change items.
@@ -90,28 +93,83 @@ pub(crate) fn read_record<R: Record>(item: &Item) -> Result<Loaded<R>, Fault> {
     Ok(Loaded { record, version: stored.version, changed_at, hash })
 }
 
-/// The attributes by which a record is found in listings.
-pub(crate) fn index_keys<R: Record>(record: &R, pk: &str) -> impl Iterator<Item = (String, AttributeValue)> {
+/// The attributes by which a record is found: in listings, and by the clock.
+pub(crate) fn record_keys<R: Record>(record: &R, pk: &str) -> Vec<(&'static str, AttributeValue)> {
     let listing = record.listing();
-    // A partition key is kind, tenant and id, and none of the three contains a bare `#`.
-    let mut parts = pk.splitn(3, '#');
-    let (kind, tenant) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let id = parts.next().unwrap_or_default();
-    let under = |value: &str| text(format!("{kind}#{tenant}#{}", crate::key::part(value)));
-    [
-        Some(("all_pk", text(format!("{kind}#{tenant}")))),
-        Some(("listed_sk", text(format!("{}#{id}", sortable(listing.created_at))))),
-        listing.state.map(|state| ("state_pk", under(state))),
-        listing.subject.map(|subject| ("subject_pk", under(&subject))),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect::<Vec<_>>()
-    .into_iter()
+    let (kind, own, id) = parts(pk);
+    let tenant = listing.tenant.as_ref().map_or_else(|| own.to_owned(), |tenant| part(tenant.as_str()));
+    let mut keys = index_keys(kind, &tenant, listing.state, listing.subject.as_deref());
+    keys.push(("listed_sk", text(listed_sk(listing.created_at, id))));
+    keys.extend(record.due().into_iter().flat_map(|due| due_keys(pk, due)));
+    keys
 }
 
-/// In which of the 16 partitions of the `due` index an item is looked for.
+/// The attributes by which a change is found in its tenant's log. The sort key also says what happened, so that a
+/// second filter needs no look at the change.
+pub(crate) fn log_keys<R: Record>(entry: &Entry, pk: &str, version: u64) -> Vec<(&'static str, AttributeValue)> {
+    let Some(logged) = R::logged(entry) else { return Vec::new() };
+    let (kind, tenant, id) = parts(pk);
+    let mut keys = index_keys(&log_kind(kind), tenant, Some(&logged.name), logged.by.as_deref());
+    let sk = format!("{}#{version:010}#{}", listed_sk(entry.at, id), logged.name);
+    keys.push(("listed_sk", text(sk)));
+    keys
+}
+
+/// What the changes of a kind are listed as.
+pub(crate) fn log_kind(kind: &str) -> String {
+    format!("{kind}-log")
+}
+
+fn index_keys(
+    kind: &str,
+    tenant: &str,
+    state: Option<&str>,
+    subject: Option<&str>,
+) -> Vec<(&'static str, AttributeValue)> {
+    let under = |value: &str| text(format!("{kind}#{tenant}#{}", index_part(value)));
+    let mut keys = vec![("all_pk", text(format!("{kind}#{tenant}")))];
+    keys.extend(state.map(|state| ("state_pk", under(state))));
+    keys.extend(subject.map(|subject| ("subject_pk", under(subject))));
+    keys
+}
+
+/// What a record is listed under, short enough for an index key, which has at most 2,048 bytes.
+pub(crate) fn index_part(value: &str) -> String {
+    let text = part(value);
+    // A `#` stands in no part: no other value is listed under the same text.
+    if text.len() <= 512 { text } else { format!("#{}", hex::encode(chain::hash(&chain::GENESIS, text.as_bytes()))) }
+}
+
+/// Sorts a listing by time; `id` as it stands in the partition key.
+pub(crate) fn listed_sk(at: Timestamp, id: &str) -> String {
+    format!("{}#{id}", sortable(at))
+}
+
+/// When the clock looks at an item, and where it finds it.
+pub(crate) fn due_keys(pk: &str, due: Timestamp) -> [(&'static str, AttributeValue); 2] {
+    [("due_pk", text(due_shard(pk))), ("due_sk", text(sortable(due)))]
+}
+
+/// Where the pointer of a record that waits in an inbox is.
+pub(crate) fn pointer<R: Record>(record: &R, pk: &str) -> Option<(String, String)> {
+    let listing = record.listing();
+    let (_, tenant, id) = parts(pk);
+    listing.inbox.map(|inbox| (inbox_pk(tenant, inbox), listed_sk(listing.created_at, id)))
+}
+
+/// `tenant` as it stands in keys.
+pub(crate) fn inbox_pk(tenant: &str, inbox: &str) -> String {
+    format!("inbox#{tenant}#{}", part(inbox))
+}
+
+/// Over how many partitions the `due` index is spread.
+pub const SHARDS: u8 = 16;
+
+pub(crate) fn shard(number: u8) -> String {
+    format!("due#{number}")
+}
+
+/// In which of the partitions of the `due` index an item is looked for.
 pub(crate) fn due_shard(pk: &str) -> String {
-    format!("due#{}", chain::hash(&chain::GENESIS, pk.as_bytes())[0] % 16)
+    shard(chain::hash(&chain::GENESIS, pk.as_bytes())[0] % SHARDS)
 }

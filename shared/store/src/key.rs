@@ -11,6 +11,13 @@ pub(crate) fn part(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
+/// Kind, tenant and id of a partition key, each as it is written there: none of them contains a bare `#`.
+pub(crate) fn parts(pk: &str) -> (&str, &str, &str) {
+    let mut parts = pk.splitn(3, '#');
+    let mut next = || parts.next().unwrap_or_default();
+    (next(), next(), next())
+}
+
 /// Where a record of kind `R` is, always inside one tenant.
 #[derive(Debug)]
 pub struct Key<R> {
@@ -23,6 +30,24 @@ impl<R: Record> Key<R> {
     #[must_use]
     pub fn new(tenant: &Tenant, id: &str) -> Self {
         Self { pk: format!("{}#{}#{}", R::KIND, part(tenant.as_str()), part(id)), kind: PhantomData }
+    }
+
+    /// The key of a record that is looked up before its tenant is known; `_` is no tenant's name.
+    #[must_use]
+    pub fn before_tenant(id: &str) -> Self {
+        Self { pk: format!("{}#_#{}", R::KIND, part(id)), kind: PhantomData }
+    }
+
+    /// The key in this text, if it is one of this kind.
+    pub(crate) fn read(pk: &str) -> Option<Self> {
+        let id = pk.strip_prefix(R::KIND)?.strip_prefix('#')?;
+        id.contains('#').then(|| Self { pk: pk.to_owned(), kind: PhantomData })
+    }
+
+    /// The key of another record of the same kind and tenant.
+    pub(crate) fn sibling(&self, id: &str) -> Self {
+        let (kind, tenant, _) = parts(&self.pk);
+        Self { pk: format!("{kind}#{tenant}#{}", part(id)), kind: PhantomData }
     }
 
     /// The partition key: what a secret inside the record is bound to.

@@ -6,20 +6,26 @@
 mod change;
 mod clock;
 mod cursor;
+mod due;
 mod fault;
 mod item;
 mod key;
 mod list;
+mod log;
 mod table;
 mod verify;
+mod write;
 
 pub use change::{Call, Committed, Error, Once};
 pub use clock::Clock;
 pub use cursor::CursorKeys;
+pub use due::{Due, DueKind};
 pub use fault::Fault;
+pub use item::SHARDS;
 pub use key::Key;
-pub use list::{By, InvalidCursor, Order, Page, Query};
-pub use verify::{BrokenRecord, Verified};
+pub use list::{By, Cursor, Found, InvalidCursor, Order, PAGE_BYTES, Page, Query};
+pub use log::{COUNTED, Log, LogQuery, StoredChange};
+pub use verify::{BrokenRecord, Progress, Verified};
 
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
@@ -110,6 +116,15 @@ impl Store {
             None => Ok(None),
             Some(item) => item::read_record(&item).map(Some),
         }
+    }
+
+    /// An item beside a record.
+    ///
+    /// # Errors
+    /// The table does not answer in time, or what is stored cannot be read.
+    pub async fn item<R: Record>(&self, key: &Key<R>, name: &str, deadline: Instant) -> Result<Option<String>, Fault> {
+        let item = self.get(key.pk(), name, deadline).await?;
+        item.map(|item| item::get_text(&item, "body").map(str::to_owned)).transpose()
     }
 
     /// Whether the table answers within `limit`; asked with the read of a key that never exists.

@@ -1,11 +1,13 @@
 //! Listings: one query of a sparse index and one consistent batch read per page.
 
-use crate::fault::{backoff, retrying};
-use crate::item::{self, Item, text};
+use crate::fault::{backoff, retrying, wait};
+use crate::item::{self, Item, index_part, text};
 use crate::key::part;
-use crate::{CursorKeys, Fault, Store};
+use crate::{CursorKeys, Fault, Key, Store};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use countersign_domain::{Record, Tenant};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use std::collections::HashMap;
 use tokio::time::Instant;
 
@@ -13,6 +15,10 @@ use tokio::time::Instant;
 const BATCH: usize = 100;
 /// How many records a page looks at when a second filter drops most of them.
 const LOOKED_AT: usize = 1000;
+/// How many records a listing by offset looks at: the largest offset and the largest page.
+const LOOKED_AT_BY_OFFSET: usize = 11_000;
+/// How large the rows of a page may become together, in bytes; a page has at least one row if there is one.
+pub const PAGE_BYTES: usize = 4_000_000;
 
 /// Which records a listing is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +40,7 @@ pub enum Order {
     NewestFirst,
 }
 
-/// A page that is asked for.
+/// A listing, and how much of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// Whose records.
@@ -45,154 +51,302 @@ pub struct Query<'a> {
     pub order: Order,
     /// How many at most.
     pub limit: usize,
+    /// Whether the records' large inputs are read along.
+    pub with_input: bool,
+}
+
+/// A cursor as a caller sent it, and what cursors are authenticated with.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor<'a> {
     /// Where the page before ended.
-    pub cursor: Option<&'a str>,
+    pub text: Option<&'a str>,
     /// What cursors are authenticated with.
     pub keys: &'a CursorKeys,
 }
 
-/// A page of records, each as it is now.
+/// A record in a listing, as it is now.
 #[derive(Clone, Debug)]
-pub struct Page<R> {
-    /// The records.
-    pub records: Vec<R>,
-    /// Where to go on; `None` if there is no more.
-    pub cursor: Option<String>,
+pub struct Found<R> {
+    /// The record.
+    pub record: R,
+    /// Its large input, if that was asked for and there is one.
+    pub input: Option<String>,
+}
+
+/// A page, each row as the JSON that it is sent as.
+#[derive(Clone, Debug)]
+pub struct Page<N> {
+    /// The rows.
+    pub rows: Vec<Box<RawValue>>,
+    /// Where to go on, a cursor or an offset; `None` if there is no more.
+    pub next: Option<N>,
 }
 
 /// The cursor is not one of this listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the cursor does not belong to this listing")]
+#[error("does not belong to this listing")]
 pub struct InvalidCursor;
 
-/// Where a listing stands: the index's sort key and the partition key of the last item taken.
-struct Position {
-    listed_sk: String,
-    pk: String,
+/// Where a listing stands: the index's sort key and the primary key of the last item taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) listed_sk: String,
+    pub(crate) pk: String,
+    pub(crate) sk: String,
 }
 
 impl Position {
-    fn write(&self) -> String {
-        // Neither part contains a line feed: controls are percent-encoded in keys.
-        format!("{}\n{}", self.listed_sk, self.pk)
+    pub(crate) fn write(&self) -> String {
+        // No part contains a line feed: controls are percent-encoded in keys.
+        format!("{}\n{}\n{}", self.listed_sk, self.pk, self.sk)
     }
 
-    fn read(text: &str) -> Option<Self> {
-        let (listed_sk, pk) = text.split_once('\n')?;
-        Some(Self { listed_sk: listed_sk.to_owned(), pk: pk.to_owned() })
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (listed_sk, keys) = text.split_once('\n')?;
+        let (pk, sk) = keys.split_once('\n')?;
+        Some(Self { listed_sk: listed_sk.to_owned(), pk: pk.to_owned(), sk: sk.to_owned() })
     }
 }
 
+/// A partition of a listing index.
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    pub(crate) name: &'static str,
+    pub(crate) attribute: &'static str,
+    pub(crate) value: String,
+    pub(crate) order: Order,
+    /// Only what is sorted between these two.
+    pub(crate) between: Option<(String, String)>,
+}
+
+impl Index {
+    pub(crate) fn new(kind: &str, tenant: &Tenant, by: By<'_>, order: Order) -> Self {
+        let tenant = part(tenant.as_str());
+        let (name, attribute, value) = match by {
+            By::All => ("all", "all_pk", format!("{kind}#{tenant}")),
+            By::State(state) => ("state", "state_pk", format!("{kind}#{tenant}#{}", index_part(state))),
+            By::Subject(subject) => ("subject", "subject_pk", format!("{kind}#{tenant}#{}", index_part(subject))),
+        };
+        Self { name, attribute, value, order, between: None }
+    }
+
+    /// What a cursor in this listing is bound to.
+    pub(crate) fn scope(&self) -> String {
+        format!("{}:{:?}:{}", self.name, self.order, self.value)
+    }
+}
+
+/// What a walk along an index came to.
+struct Walked {
+    rows: Vec<Box<RawValue>>,
+    /// The last item that was looked at.
+    end: Option<Position>,
+    /// How many were.
+    looked_at: usize,
+    more: bool,
+}
+
 impl Store {
-    /// A page of records that `matches` lets through. What an index that lags still shows is dropped if it is no
+    /// A page of the records that `shape` makes a row of. What an index that lags still shows is dropped if it is no
     /// longer so; what it does not show yet is missing.
     ///
     /// # Errors
     /// The outer one is the table's, the inner one is the caller's cursor.
-    pub async fn list<R: Record>(
+    pub async fn list<R: Record, T: Serialize>(
         &self,
         query: Query<'_>,
+        cursor: Cursor<'_>,
         deadline: Instant,
-        matches: impl Fn(&R) -> bool,
-    ) -> Result<Result<Page<R>, InvalidCursor>, Fault> {
-        let tenant = part(query.tenant.as_str());
-        let (index, attribute, value) = match query.by {
-            By::All => ("all", "all_pk", format!("{}#{tenant}", R::KIND)),
-            By::State(state) => ("state", "state_pk", format!("{}#{tenant}#{}", R::KIND, part(state))),
-            By::Subject(subject) => ("subject", "subject_pk", format!("{}#{tenant}#{}", R::KIND, part(subject))),
-        };
-        let scope = format!("{index}:{:?}:{value}", query.order);
-        let mut position = match query.cursor {
+        shape: impl FnMut(Found<R>) -> Option<T>,
+    ) -> Result<Result<Page<String>, InvalidCursor>, Fault> {
+        let index = Index::new(R::KIND, query.tenant, query.by, query.order);
+        let scope = index.scope();
+        let start = match cursor.text.map(|text| cursor.keys.open(&scope, text).as_deref().and_then(Position::read)) {
             None => None,
-            Some(cursor) => match query.keys.open(&scope, cursor).as_deref().and_then(Position::read) {
-                Some(position) => Some(position),
-                None => return Ok(Err(InvalidCursor)),
-            },
+            Some(Some(position)) => Some(position),
+            Some(None) => return Ok(Err(InvalidCursor)),
         };
-        let mut records = Vec::new();
-        let mut looked_at = 0;
-        loop {
-            let wanted = query.limit - records.len();
-            // One more than wanted tells whether there is more.
-            let mut found = self
-                .query_index(index, attribute, &value, query.order, wanted + 1, position.as_ref(), deadline)
-                .await?;
-            let more = found.len() > wanted;
-            found.truncate(wanted);
-            looked_at += found.len();
-            let items = self.batch_get(found.iter().map(|found| found.pk.clone()), deadline).await?;
-            for found in &found {
-                let Some(item) = items.get(&found.pk) else { continue };
-                if item.get(attribute) != Some(&text(&value)) {
-                    continue;
-                }
-                let record = item::read_record::<R>(item)?.record;
-                if matches(&record) {
-                    records.push(record);
-                }
-            }
-            position = found.pop().or(position);
-            if !more || records.len() >= query.limit || looked_at >= LOOKED_AT {
-                let cursor = position.filter(|_| more).map(|position| query.keys.seal(&scope, &position.write()));
-                return Ok(Ok(Page { records, cursor }));
-            }
-        }
+        let walked = self.walk(&index, query, start, 0, LOOKED_AT, deadline, shape).await?;
+        let end = walked.end.filter(|_| walked.more);
+        Ok(Ok(Page { rows: walked.rows, next: end.map(|end| cursor.keys.seal(&scope, &end.write())) }))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call of DynamoDB's, which takes as many")]
-    async fn query_index(
+    /// A page that starts `offset` records after the first. With `matches`, both count only what it lets through.
+    ///
+    /// # Errors
+    /// The table does not answer, or what is stored cannot be read.
+    pub async fn list_at<R: Record, T: Serialize>(
         &self,
-        index: &str,
-        attribute: &str,
-        value: &str,
-        order: Order,
-        limit: usize,
-        after: Option<&Position>,
+        query: Query<'_>,
+        offset: usize,
         deadline: Instant,
-    ) -> Result<Vec<Position>, Fault> {
-        let start = after.map(|after| {
-            HashMap::from([
-                (attribute.to_owned(), text(value)),
-                ("listed_sk".to_owned(), text(&after.listed_sk)),
-                ("pk".to_owned(), text(&after.pk)),
-                ("sk".to_owned(), text(item::RECORD)),
-            ])
+        matches: Option<impl Fn(&R) -> bool>,
+        shape: impl Fn(R) -> T,
+    ) -> Result<Page<usize>, Fault> {
+        let index = Index::new(R::KIND, query.tenant, query.by, query.order);
+        let Some(matches) = matches else {
+            let walked =
+                self.walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| Some(shape(found.record)));
+            let walked = walked.await?;
+            return Ok(Page { rows: walked.rows, next: walked.more.then_some(offset + walked.looked_at) });
+        };
+        let mut skipped = 0;
+        let walked = self.walk(&index, query, None, 0, LOOKED_AT_BY_OFFSET, deadline, |found: Found<R>| {
+            let matching = matches(&found.record);
+            let shown = matching && skipped == offset;
+            skipped += usize::from(matching && !shown);
+            shown.then(|| shape(found.record))
         });
+        let walked = walked.await?;
+        let next = offset + walked.rows.len();
+        Ok(Page { rows: walked.rows, next: walked.more.then_some(next) })
+    }
+
+    /// The records that wait in an inbox of the tenant, the longest waiting first; never behind.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub async fn inbox<R: Record>(
+        &self,
+        tenant: &Tenant,
+        inbox: &str,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Key<R>>, Fault> {
+        let pk = item::inbox_pk(&part(tenant.as_str()), inbox);
         let found = retrying(deadline, || {
             let query = self
                 .client
                 .query()
                 .table_name(&self.settings.table)
-                .index_name(index)
-                .key_condition_expression("#of = :value")
-                .expression_attribute_names("#of", attribute)
-                .expression_attribute_values(":value", text(value))
-                .scan_index_forward(order == Order::OldestFirst)
+                .consistent_read(true)
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", text(&pk))
                 .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(start.clone())
                 .send();
             async move { Ok(query.await?.items.unwrap_or_default()) }
-        })
-        .await?;
-        found
-            .iter()
-            .map(|item| {
-                Ok(Position {
-                    listed_sk: item::get_text(item, "listed_sk")?.to_owned(),
-                    pk: item::get_text(item, "pk")?.to_owned(),
-                })
-            })
-            .collect()
+        });
+        let foreign = || Fault::Corrupt("an inbox points to a record of another kind".to_owned());
+        found.await?.iter().map(|pointer| Key::read(item::get_text(pointer, "of")?).ok_or_else(foreign)).collect()
     }
 
-    /// Reads records consistently, by partition key; asks again for what the table left out.
-    async fn batch_get(
+    /// Walks along an index until the page is full, and one item further to know whether there is more.
+    #[expect(clippy::too_many_arguments, reason = "where to start, where to stop, and what to do in between")]
+    async fn walk<R: Record, T: Serialize>(
         &self,
-        keys: impl Iterator<Item = String>,
+        index: &Index,
+        query: Query<'_>,
+        start: Option<Position>,
+        skip: usize,
+        look_at: usize,
         deadline: Instant,
-    ) -> Result<HashMap<String, Item>, Fault> {
-        let mut missing: Vec<HashMap<String, AttributeValue>> = keys
-            .map(|pk| HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(item::RECORD))]))
+        mut shape: impl FnMut(Found<R>) -> Option<T>,
+    ) -> Result<Walked, Fault> {
+        let mut walked = Walked { rows: Vec::new(), end: start, looked_at: 0, more: true };
+        if skip > 0 {
+            let skipped = self.query_index(index, skip, walked.end.as_ref(), deadline).await?;
+            if skipped.len() < skip {
+                return Ok(Walked { more: false, ..walked });
+            }
+            walked.end = skipped.into_iter().next_back();
+        }
+        let batch = if query.with_input { BATCH / 2 } else { BATCH };
+        let mut bytes = 0;
+        while walked.more && walked.rows.len() < query.limit && walked.looked_at < look_at {
+            let wanted = query.limit - walked.rows.len();
+            let mut positions = self.query_index(index, wanted + 1, walked.end.as_ref(), deadline).await?;
+            walked.more = positions.len() > wanted;
+            positions.truncate(wanted);
+            for positions in positions.chunks(batch) {
+                let mut items = self.batch_get(positions, query.with_input, deadline).await?;
+                for position in positions {
+                    if let Some(row) = take_row(&mut items, index, position, &mut shape)? {
+                        bytes += row.get().len();
+                        if bytes > PAGE_BYTES && !walked.rows.is_empty() {
+                            return Ok(Walked { more: true, ..walked });
+                        }
+                        walked.rows.push(row);
+                    }
+                    walked.looked_at += 1;
+                    walked.end = Some(position.clone());
+                }
+            }
+        }
+        Ok(walked)
+    }
+
+    /// Up to `limit` positions after `after`.
+    pub(crate) async fn query_index(
+        &self,
+        index: &Index,
+        limit: usize,
+        after: Option<&Position>,
+        deadline: Instant,
+    ) -> Result<Vec<Position>, Fault> {
+        let mut start = after.map(|after| {
+            HashMap::from([
+                (index.attribute.to_owned(), text(&index.value)),
+                ("listed_sk".to_owned(), text(&after.listed_sk)),
+                ("pk".to_owned(), text(&after.pk)),
+                ("sk".to_owned(), text(&after.sk)),
+            ])
+        });
+        let mut positions = Vec::new();
+        loop {
+            let left = limit - positions.len();
+            let (items, next) = retrying(deadline, || {
+                let mut query = self
+                    .client
+                    .query()
+                    .table_name(&self.settings.table)
+                    .index_name(index.name)
+                    .key_condition_expression("#of = :value")
+                    .expression_attribute_names("#of", index.attribute)
+                    .expression_attribute_values(":value", text(&index.value))
+                    .scan_index_forward(index.order == Order::OldestFirst)
+                    .limit(i32::try_from(left).unwrap_or(i32::MAX))
+                    .set_exclusive_start_key(start.clone());
+                if let Some((first, last)) = &index.between {
+                    query = query
+                        .key_condition_expression("#of = :value AND listed_sk BETWEEN :first AND :last")
+                        .expression_attribute_values(":first", text(first))
+                        .expression_attribute_values(":last", text(last));
+                }
+                let page = query.send();
+                async move {
+                    let page = page.await?;
+                    Ok((page.items.unwrap_or_default(), page.last_evaluated_key))
+                }
+            })
+            .await?;
+            for item in &items {
+                positions.push(Position {
+                    listed_sk: item::get_text(item, "listed_sk")?.to_owned(),
+                    pk: item::get_text(item, "pk")?.to_owned(),
+                    sk: item::get_text(item, "sk")?.to_owned(),
+                });
+            }
+            if next.is_none() || positions.len() >= limit {
+                return Ok(positions);
+            }
+            start = next;
+        }
+    }
+
+    /// Reads items consistently; asks again for what the table left out.
+    pub(crate) async fn batch_get(
+        &self,
+        positions: &[Position],
+        with_input: bool,
+        deadline: Instant,
+    ) -> Result<HashMap<(String, String), Item>, Fault> {
+        let key = |pk: &str, sk: &str| HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))]);
+        let mut missing: Vec<HashMap<String, AttributeValue>> = positions
+            .iter()
+            .flat_map(|at| {
+                let input = with_input.then(|| key(&at.pk, item::INPUT));
+                std::iter::once(key(&at.pk, &at.sk)).chain(input)
+            })
             .collect();
         let mut items = HashMap::new();
         let mut failures = 0;
@@ -206,20 +360,36 @@ impl Store {
             })
             .await?;
             for item in answer.responses.unwrap_or_default().into_values().flatten() {
-                items.insert(item::get_text(&item, "pk")?.to_owned(), item);
+                let key = (item::get_text(&item, "pk")?.to_owned(), item::get_text(&item, "sk")?.to_owned());
+                items.insert(key, item);
             }
             let left: Vec<_> =
                 answer.unprocessed_keys.unwrap_or_default().into_values().flat_map(|keys| keys.keys).collect();
             if !left.is_empty() {
-                let pause = backoff(failures);
+                wait(backoff(failures), "the table leaves keys of a batch unprocessed", deadline).await?;
                 failures += 1;
-                if Instant::now() + pause >= deadline {
-                    return Err(Fault::Unavailable("the table leaves keys of a batch unprocessed".to_owned()));
-                }
-                tokio::time::sleep(pause).await;
                 missing.extend(left);
             }
         }
         Ok(items)
     }
+}
+
+/// The row of the record at this position, if it still belongs to the listing and `shape` makes one of it.
+fn take_row<R: Record, T: Serialize>(
+    items: &mut HashMap<(String, String), Item>,
+    index: &Index,
+    position: &Position,
+    shape: &mut impl FnMut(Found<R>) -> Option<T>,
+) -> Result<Option<Box<RawValue>>, Fault> {
+    let Some(item) = items.remove(&(position.pk.clone(), position.sk.clone())) else { return Ok(None) };
+    if item.get(index.attribute) != Some(&text(&index.value)) {
+        return Ok(None);
+    }
+    let input = items.remove(&(position.pk.clone(), item::INPUT.to_owned()));
+    let input = input.map(|input| item::get_text(&input, "body").map(str::to_owned)).transpose()?;
+    let record = item::read_record::<R>(&item)?.record;
+    let Some(row) = shape(Found { record, input }) else { return Ok(None) };
+    let unwritable = |error: serde_json::Error| Fault::Corrupt(format!("a row cannot be written: {error}"));
+    to_raw_value(&row).map(Some).map_err(unwritable)
 }

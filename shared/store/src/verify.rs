@@ -1,18 +1,17 @@
-//! Reads audit chains: what happened to a record, and whether it is still what was written.
+//! Verifies audit chains: whether what is stored is still what was written.
 
-use crate::fault::retrying;
-use crate::item::{self, Item, text};
-use crate::key::part;
-use crate::{Fault, Key, Store};
-use aws_sdk_dynamodb::types::AttributeValue;
-use countersign_domain::chain::{Broken, ChangeBody, Verifier};
-use countersign_domain::{Record, Tenant};
-use std::collections::HashMap;
+use crate::item;
+use crate::list::{By, Cursor, Index, InvalidCursor, Order, Position};
+use crate::{Fault, Store};
+use countersign_domain::Tenant;
+use countersign_domain::chain::{Broken, ItemHash, Verifier};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long one page of a verification may take; the whole has no limit.
-const PAGE_BUDGET: Duration = Duration::from_secs(10);
+/// How long one read of a verification may take; the whole has no limit.
+const READ_BUDGET: Duration = Duration::from_secs(10);
+/// How many keys are read at a time.
+const KEYS: usize = 1000;
 
 /// What was verified, and the first thing that was found wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +22,13 @@ pub struct Verified {
     pub entries: u64,
     /// The first record whose chain is not; verification ends there.
     pub broken: Option<BrokenRecord>,
+    /// Where to go on, if the time was up before the end.
+    pub next: Option<Progress>,
 }
+
+/// How far a verification came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress(Position);
 
 /// A record whose chain does not verify.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +38,14 @@ pub struct BrokenRecord {
     pub key: String,
     /// Where and why.
     pub broken: Broken,
+}
+
+impl BrokenRecord {
+    /// The record's id, as it stands in its key.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        crate::key::parts(&self.key).2
+    }
 }
 
 /// What verifying a record's changes came to.
@@ -46,38 +59,25 @@ enum Changes {
 const UNREADABLE: Broken = Broken { version: 0, reason: "the item cannot be read" };
 
 impl Store {
-    /// Everything that happened to a record, oldest first; not verified.
-    ///
-    /// # Errors
-    /// The table does not answer, or what is stored cannot be read.
-    pub async fn history<R: Record>(&self, key: &Key<R>) -> Result<Vec<ChangeBody>, Fault> {
-        let mut changes = Vec::new();
-        let mut after = None;
-        loop {
-            let (items, next) = self.changes_page(&key.pk(), u64::from(u32::MAX), after).await?;
-            for item in &items {
-                let body = item::get_text(item, "body")?;
-                let body = serde_json::from_str(body).map_err(|error| Fault::Corrupt(error.to_string()))?;
-                changes.push(body);
-            }
-            if next.is_none() {
-                return Ok(changes);
-            }
-            after = next;
-        }
-    }
-
-    /// Verifies the chains of all records of one kind and tenant, up to the first that is broken.
+    /// Verifies the chains of all records of one kind and tenant, up to the first that is broken or until `stop_at`.
     ///
     /// # Errors
     /// The table does not answer.
-    pub async fn verify(&self, kind: &str, tenant: &Tenant) -> Result<Verified, Fault> {
+    pub async fn verify(
+        &self,
+        kind: &str,
+        tenant: &Tenant,
+        after: Option<Progress>,
+        stop_at: Option<Instant>,
+    ) -> Result<Verified, Fault> {
+        let index = Index::new(kind, tenant, By::All, Order::OldestFirst);
         let mut verified = Verified::default();
-        let mut after = None;
+        let mut after = after.map(|progress| progress.0);
         loop {
-            let (keys, next) = self.keys_page(kind, tenant, after).await?;
-            for key in keys {
-                match self.verify_record(&key).await? {
+            let positions = self.query_index(&index, KEYS, after.as_ref(), Instant::now() + READ_BUDGET).await?;
+            let more = positions.len() == KEYS;
+            for position in positions {
+                match self.verify_record(&position.pk).await? {
                     // Removed since the index was read.
                     None => {}
                     Some(Ok(entries)) => {
@@ -85,23 +85,49 @@ impl Store {
                         verified.entries += entries;
                     }
                     Some(Err(broken)) => {
-                        verified.broken = Some(BrokenRecord { key, broken });
+                        verified.broken = Some(BrokenRecord { key: position.pk, broken });
                         return Ok(verified);
                     }
                 }
+                after = Some(position);
+                if stop_at.is_some_and(|stop_at| Instant::now() >= stop_at) {
+                    verified.next = after.map(Progress);
+                    return Ok(verified);
+                }
             }
-            if next.is_none() {
+            if !more {
                 return Ok(verified);
             }
-            after = next;
         }
+    }
+
+    /// The same for a caller over HTTP, who goes on by cursor.
+    ///
+    /// # Errors
+    /// The outer one is the table's, the inner one is the caller's cursor.
+    pub async fn verify_until(
+        &self,
+        kind: &str,
+        tenant: &Tenant,
+        cursor: Cursor<'_>,
+        stop_at: Instant,
+    ) -> Result<Result<(Verified, Option<String>), InvalidCursor>, Fault> {
+        let scope = format!("verify:{}", Index::new(kind, tenant, By::All, Order::OldestFirst).scope());
+        let after = match cursor.text.map(|text| cursor.keys.open(&scope, text).as_deref().and_then(Position::read)) {
+            None => None,
+            Some(Some(position)) => Some(Progress(position)),
+            Some(None) => return Ok(Err(InvalidCursor)),
+        };
+        let verified = self.verify(kind, tenant, after, Some(stop_at)).await?;
+        let next = verified.next.as_ref().map(|next| cursor.keys.seal(&scope, &next.0.write()));
+        Ok(Ok((verified, next)))
     }
 
     /// Reads the record first, then its changes, and recomputes all of it. `None` if there is no such record.
     async fn verify_record(&self, pk: &str) -> Result<Option<Result<u64, Broken>>, Fault> {
         let mut before = None;
         loop {
-            let deadline = Instant::now() + PAGE_BUDGET;
+            let deadline = Instant::now() + READ_BUDGET;
             let Some(record) = self.get(pk.to_owned(), item::RECORD, deadline).await? else { return Ok(None) };
             let (Ok(stored), Ok(record_hash)) = (item::stored_record(&record), item::get_bytes(&record, "hash")) else {
                 return Ok(Some(Err(UNREADABLE)));
@@ -126,7 +152,8 @@ impl Store {
         let mut next = 1;
         let mut after = None;
         loop {
-            let (items, more) = self.changes_page(pk, version + 1, after).await?;
+            let deadline = Instant::now() + READ_BUDGET;
+            let (items, more) = self.changes_page(pk, 0, version + 1, after, deadline).await?;
             for change in &items {
                 if next > version {
                     return Ok(Changes::Beyond);
@@ -139,8 +166,12 @@ impl Store {
                     return Ok(Changes::Broken(Broken { version: next, ..UNREADABLE }));
                 };
                 let found = if item::get_text(change, "sk") == Ok(&item::change_sk(next)) { next } else { 0 };
-                if let Err(broken) = verifier.change(found, previous, hash, body) {
-                    return Ok(Changes::Broken(broken));
+                let items = match verifier.change(found, previous, hash, body) {
+                    Ok(items) => items,
+                    Err(broken) => return Ok(Changes::Broken(broken)),
+                };
+                if let Some(reason) = self.verify_items(pk, &items, deadline).await? {
+                    return Ok(Changes::Broken(Broken { version: next, reason }));
                 }
                 next += 1;
             }
@@ -151,58 +182,21 @@ impl Store {
         }
     }
 
-    /// A page of a record's changes up to `version`, oldest first, and where the next one starts.
-    async fn changes_page(
+    /// Why an item beside the record is not the one that was written with a change; `None` if they all are.
+    async fn verify_items(
         &self,
         pk: &str,
-        version: u64,
-        after: Option<Item>,
-    ) -> Result<(Vec<Item>, Option<Item>), Fault> {
-        retrying(Instant::now() + PAGE_BUDGET, || {
-            let query = self
-                .client
-                .query()
-                .table_name(&self.settings.table)
-                .consistent_read(true)
-                .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :last")
-                .expression_attribute_values(":pk", text(pk))
-                .expression_attribute_values(":first", text(item::change_sk(0)))
-                .expression_attribute_values(":last", text(item::change_sk(version)))
-                .set_exclusive_start_key(after.clone())
-                .send();
-            async move {
-                let page = query.await?;
-                Ok((page.items.unwrap_or_default(), page.last_evaluated_key))
+        items: &[ItemHash],
+        deadline: Instant,
+    ) -> Result<Option<&'static str>, Fault> {
+        for written in items {
+            let Some(item) = self.get(pk.to_owned(), &written.name, deadline).await? else {
+                return Ok(Some("an item that was written with it is missing"));
+            };
+            if item::get_text(&item, "body").ok().map(|body| ItemHash::of(&written.name, body)).as_ref() != Some(written) {
+                return Ok(Some("an item that was written with it has another content"));
             }
-        })
-        .await
-    }
-
-    /// A page of the partition keys of one kind and tenant, oldest first.
-    async fn keys_page(
-        &self,
-        kind: &str,
-        tenant: &Tenant,
-        after: Option<HashMap<String, AttributeValue>>,
-    ) -> Result<(Vec<String>, Option<HashMap<String, AttributeValue>>), Fault> {
-        let value = format!("{kind}#{}", part(tenant.as_str()));
-        retrying(Instant::now() + PAGE_BUDGET, || {
-            let query = self
-                .client
-                .query()
-                .table_name(&self.settings.table)
-                .index_name("all")
-                .key_condition_expression("all_pk = :value")
-                .expression_attribute_values(":value", text(&value))
-                .set_exclusive_start_key(after.clone())
-                .send();
-            async move {
-                let page = query.await?;
-                let keys = page.items.unwrap_or_default();
-                let keys = keys.iter().filter_map(|item| item::get_text(item, "pk").ok().map(str::to_owned)).collect();
-                Ok((keys, page.last_evaluated_key))
-            }
-        })
-        .await
+        }
+        Ok(None)
     }
 }

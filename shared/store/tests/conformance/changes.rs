@@ -28,8 +28,8 @@ async fn one_of_many_wins(world: World, rounds: usize) {
             }
         }
         assert_eq!(world.load(&key).await.unwrap().decided_by, Some(winners[0]));
-        let history = world.store.history(&key).await.unwrap();
-        let names: Vec<_> = history.iter().flat_map(|change| &change.entries).map(|entry| &entry.name).collect();
+        let history = world.store.history(&key, deadline()).await.unwrap();
+        let names: Vec<_> = history.iter().flat_map(|change| &change.body.entries).map(|entry| &entry.name).collect();
         assert_eq!(names, ["thing.created", "thing.decided"]);
     }
 }
@@ -95,7 +95,7 @@ async fn a_rule_that_keeps_the_record_writes_nothing() {
     world.create(&tenant, "kept", None).await;
     let kept = world.apply(&key, None, |_, _| Ok(Outcome::Keep)).await;
     assert_eq!(kept, Ok(Committed::Now("kept 0 None".to_owned())));
-    assert_eq!(world.store.history(&key).await.unwrap().len(), 1);
+    assert_eq!(world.store.history(&key, deadline()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn a_refusal_writes_nothing() {
     let key = Key::<Thing>::new(&tenant("acme"), "absent");
     assert_eq!(world.decide(&key, 1).await, Err(Error::Refused(Refusal::NotFound)));
     assert_eq!(world.load(&key).await, None);
-    assert!(world.store.history(&key).await.unwrap().is_empty());
+    assert!(world.store.history(&key, deadline()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn an_item_that_is_too_large_is_refused_whole() {
     let grown = world.apply(&key, None, grow).await;
     assert!(matches!(grown, Err(Error::Fault(Fault::Corrupt(_)))), "{grown:?}");
     assert_eq!(world.load(&key).await, Some(thing.clone()));
-    assert_eq!(world.store.history(&key).await.unwrap().len(), 1);
+    assert_eq!(world.store.history(&key, deadline()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl World {
     }
 
     async fn broken_change(&self) -> Option<u64> {
-        let verified = self.store.verify("thing", &tenant("acme")).await.unwrap();
+        let verified = self.store.verify("thing", &tenant("acme"), None, None).await.unwrap();
         verified.broken.map(|record| record.broken.version)
     }
 }

@@ -215,7 +215,7 @@ fn settings(table: &str, clock: &Clock) -> Settings {
 pub(crate) async fn eventually_verified(world: &World, tenant: &Tenant, records: u64) -> Verified {
     let deadline = deadline();
     loop {
-        let verified = world.store.verify(Thing::KIND, tenant).await.unwrap();
+        let verified = world.store.verify(Thing::KIND, tenant, None, None).await.unwrap();
         if verified.records == records || verified.broken.is_some() {
             return verified;
         }
