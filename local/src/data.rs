@@ -1,12 +1,16 @@
 //! The data directory: the embedded table's file and the secrets, for the owner's eyes only.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use countersign_api::config::Local;
-use countersign_api::{RootKey, Rotating, SecretText, Secrets};
+use countersign_api::{LocalIssuer, RootKey, Rotating, SecretText, Secrets};
 use countersign_embedded::Engine;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 const SECRETS: &str = "secrets.json";
 const TABLE: &str = "table.db";
@@ -41,27 +45,65 @@ pub enum DataError {
 struct SecretsFile {
     override_secret: String,
     root_key: String,
+    /// The local issuer's private key, PKCS #8 in base64. Files of earlier versions have none.
+    #[serde(default)]
+    issuer_key: Option<String>,
+    /// The secrets that `hs256_secret_id` names, put here by hand.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    issuer_secrets: HashMap<String, String>,
 }
 
-/// Reads the secrets, generating them on the first start; true if this was the first.
+/// The secrets of a data directory.
+#[derive(Debug)]
+pub struct Kept {
+    /// Those that every process has.
+    pub secrets: Secrets,
+    /// The local issuer.
+    pub issuer: LocalIssuer,
+    /// Whether they were generated just now.
+    pub first: bool,
+}
+
+/// Reads the secrets, generating them on the first start.
 ///
 /// # Errors
 /// The directory or the file cannot be used.
-pub fn secrets(config: &Local) -> Result<(Secrets, bool), DataError> {
+pub fn secrets(config: &Local) -> Result<Kept, DataError> {
     let directory = &config.data;
     make_directory(directory)?;
     let path = directory.join(SECRETS);
     let first = generate(directory, &path)?;
-    refuse_open(&path)?;
+    let mut file = read(&path)?;
+    if file.issuer_key.is_none() {
+        file.issuer_key = Some(fresh_issuer_key(&path)?);
+        write(directory, &file, |written| written.persist(&path).map_err(|error| error.error))
+            .map_err(|error| DataError::Io { path: path.clone(), error })?;
+        // Two may have started at once: whoever wrote last is right.
+        file = read(&path)?;
+    }
     let malformed = || DataError::Malformed(path.clone());
-    let file = fs::read(&path).map_err(|error| DataError::Io { path: path.clone(), error })?;
-    let file: SecretsFile = serde_json::from_slice(&file).map_err(|_| malformed())?;
     let root_key = RootKey::parse(&file.root_key).ok_or_else(malformed)?;
+    let issuer_key = BASE64_STANDARD.decode(file.issuer_key.unwrap_or_default()).map_err(|_| malformed())?;
+    let issuer = LocalIssuer::new(issuer_key).ok_or_else(malformed)?;
     let override_secret = Rotating {
         current: SecretText::new(config.override_secret.clone().unwrap_or(file.override_secret)),
         previous: config.override_secret_previous.clone().map(SecretText::new),
     };
-    Ok((Secrets::fixed(override_secret, Rotating { current: root_key, previous: None }), first))
+    let issuer_secrets = file.issuer_secrets.into_iter().map(|(id, secret)| (id, SecretText::new(secret))).collect();
+    let secrets = Secrets::fixed(override_secret, Rotating { current: root_key, previous: None }, issuer_secrets);
+    Ok(Kept { secrets, issuer, first })
+}
+
+fn read(path: &Path) -> Result<SecretsFile, DataError> {
+    refuse_open(path)?;
+    let file = fs::read(path).map_err(|error| DataError::Io { path: path.to_owned(), error })?;
+    serde_json::from_slice(&file).map_err(|_| DataError::Malformed(path.to_owned()))
+}
+
+fn fresh_issuer_key(path: &Path) -> Result<String, DataError> {
+    let issuer = LocalIssuer::generate();
+    let issuer = issuer.map_err(|error| DataError::Io { path: path.to_owned(), error: io::Error::other(error) })?;
+    Ok(BASE64_STANDARD.encode(issuer.pkcs8()))
 }
 
 /// Opens the embedded table, making its file unless it `must_exist`.
@@ -102,16 +144,28 @@ fn generate(directory: &Path, path: &Path) -> Result<bool, DataError> {
     let file = SecretsFile {
         override_secret: RootKey::generate().map_err(random)?.to_text(),
         root_key: RootKey::generate().map_err(random)?.to_text(),
+        issuer_key: Some(fresh_issuer_key(path)?),
+        issuer_secrets: HashMap::new(),
     };
-    // A temporary file is the owner's alone from the start.
-    let mut written = tempfile::NamedTempFile::new_in(directory).map_err(io)?;
-    serde_json::to_writer_pretty(&mut written, &file).map_err(|error| io(error.into()))?;
-    written.write_all(b"\n").and_then(|()| written.as_file().sync_all()).map_err(io)?;
-    match written.persist_noclobber(path) {
+    match write(directory, &file, |written| written.persist_noclobber(path).map_err(|error| error.error)) {
         Ok(_) => Ok(true),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(io(error.error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(io(error)),
     }
+}
+
+/// Writes the file under another name, and lets `place` give it its own.
+fn write(
+    directory: &Path,
+    file: &SecretsFile,
+    place: impl FnOnce(NamedTempFile) -> io::Result<fs::File>,
+) -> io::Result<fs::File> {
+    // A temporary file is the owner's alone from the start.
+    let mut written = NamedTempFile::new_in(directory)?;
+    serde_json::to_writer_pretty(&mut written, file)?;
+    written.write_all(b"\n")?;
+    written.as_file().sync_all()?;
+    place(written)
 }
 
 #[cfg(unix)]

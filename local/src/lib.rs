@@ -1,5 +1,6 @@
 //! The local runner: the same functions as in Lambda, in one process on an embedded table.
 
+pub mod credentials;
 pub mod data;
 pub mod demo;
 mod runner;

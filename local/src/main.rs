@@ -1,7 +1,8 @@
 //! The `countersign` command.
 
 use clap::{Parser, Subcommand};
-use countersign::{Runner, Table, demo, verify};
+use countersign::credentials::{NewKey, Token};
+use countersign::{Runner, Table, data, demo, verify};
 use countersign_api::config::Local;
 use countersign_api::{logging, shut_down_signal};
 use countersign_domain::Tenant;
@@ -26,6 +27,10 @@ enum Command {
     Serve,
     /// Play a decision against a running server, or one that is started for it, and explain each step
     Demo,
+    /// Print a JWT from the local issuer
+    Token(Token),
+    /// Mint an API key and print it
+    Key(NewKey),
     /// Check the audit chains of a tenant; fails and names the first broken entry if one is not whole
     Verify {
         /// The tenant, for overrides the customer's id
@@ -40,6 +45,8 @@ async fn main() -> ExitCode {
     let done = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve().await,
         Command::Demo => run_demo().await,
+        Command::Token(token) => print_token(&token),
+        Command::Key(key) => mint_key(&key).await,
         Command::Verify { tenant } => check(&tenant).await,
     };
     done.unwrap_or_else(|error| {
@@ -79,6 +86,23 @@ async fn serve() -> Result<ExitCode, Failure> {
 
 async fn run_demo() -> Result<ExitCode, Failure> {
     demo::play(&configured()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_token(token: &Token) -> Result<ExitCode, Failure> {
+    let config = configured()?;
+    if config.config.issuers.is_some() {
+        eprintln!("countersign: COUNTERSIGN_ISSUERS is set, so no server with it trusts this token");
+    }
+    println!("{}", data::secrets(&config)?.issuer.sign(&token.claims(Clock::System.now()))?);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn mint_key(key: &NewKey) -> Result<ExitCode, Failure> {
+    let config = configured()?;
+    let clock = Clock::System;
+    let store = Table::configured(&config, &clock, false).await?.store(&clock).await?;
+    println!("{}", key.mint(&store).await?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,20 +1,24 @@
 //! Both listeners in one process.
 
-use crate::data::{self, DataError};
-use axum::Router;
-use countersign_api::config::Local;
-use countersign_api::{App, Listener, Plane, router};
+use crate::data::{self, DataError, Kept};
+use countersign_api::config::{ConfigError, Local};
+use countersign_api::{App, Issuers, Listener, Plane, router};
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Fault, Settings, Store};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 /// How long a change waits for its own call to fan it out before the clock looks after it.
 const FAN_OUT_AFTER: Duration = Duration::from_secs(2);
 /// How often expired idempotency entries are removed; they count as gone from the moment they expire.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// How often the clock looks.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// How long one look may take.
+const SWEEP_WITHIN: Duration = Duration::from_secs(30);
 /// The embedded table's name.
 const EMBEDDED: &str = "countersign";
 
@@ -36,6 +40,9 @@ pub enum StartError {
     /// Its table.
     #[error(transparent)]
     Table(#[from] Fault),
+    /// The issuers that it should trust.
+    #[error(transparent)]
+    Issuers(#[from] ConfigError),
     /// One of its addresses.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -95,8 +102,12 @@ impl Runner {
     /// # Errors
     /// One of these is not possible.
     pub async fn start(config: &Local, clock: Clock, table: Table) -> Result<Self, StartError> {
-        let (secrets, first_start) = data::secrets(config)?;
-        let app = App::new(table.store(&clock).await?, secrets, clock, &config.config);
+        let Kept { secrets, issuer, first: first_start } = data::secrets(config)?;
+        let issuers = match &config.config.issuers {
+            Some(issuers) => Issuers::configured(issuers, &secrets, &clock)?,
+            None => issuer.trusted()?,
+        };
+        let app = App::new(table.store(&clock).await?, secrets, issuers, clock, &config.config);
         let engine = match table {
             Table::Embedded(engine) => Some(engine),
             Table::Other(_) => None,
@@ -130,8 +141,11 @@ impl Runner {
     /// A socket fails.
     pub async fn run(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let plane = Plane::LocalManagement { port: self.management.1.port() };
-        let management = router(self.app.clone(), plane, countersign_overrides::routes());
-        let public = router(self.app, Plane::Public, Router::new());
+        let management = countersign_overrides::routes().merge(countersign_management::routes());
+        let management = router(self.app.clone(), plane, management);
+        let public =
+            countersign_approvals::routes().merge(countersign_actions::routes()).merge(countersign_cases::routes());
+        let public = router(self.app.clone(), Plane::Public, public);
         let serving = async {
             tokio::try_join!(
                 self.public.0.serve(public, stop.clone()),
@@ -140,7 +154,8 @@ impl Runner {
         };
         tokio::select! {
             served = serving => served.map(|_| ()),
-            () = sweep(self.engine) => Ok(()),
+            () = sweep_expired(self.engine) => Ok(()),
+            () = tick(&self.app) => Ok(()),
         }
     }
 }
@@ -152,8 +167,18 @@ async fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr), StartError>
     Ok((listener, bound))
 }
 
+/// Does what the schedule does in AWS.
+async fn tick(app: &App) {
+    let mut seconds = tokio::time::interval(TICK_EVERY);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let stop_at = seconds.tick().await + SWEEP_WITHIN;
+        countersign_clock::sweep(&app.store, app.clock.now(), stop_at).await;
+    }
+}
+
 /// Does by hand what DynamoDB does by itself.
-async fn sweep(engine: Option<Engine>) {
+async fn sweep_expired(engine: Option<Engine>) {
     let Some(engine) = engine else { return std::future::pending().await };
     loop {
         tokio::time::sleep(SWEEP_EVERY).await;

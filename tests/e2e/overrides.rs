@@ -40,7 +40,7 @@ async fn the_reason_is_kept_in_the_audit_log_and_the_token_is_not() {
         &CUSTOMER.parse().unwrap(),
         &jti,
     );
-    let history = server.app.store.history(&key).await.unwrap();
+    let history = server.history(&key).await;
     let [created, decided] = &history[..] else { panic!("{history:?}") };
     let created = &created.entries[0];
     assert_eq!(created.data["reason"], "blocked by mistake");

@@ -19,7 +19,7 @@ const MANAGEMENT_ROUTES: [(Method, &str); 8] = [
 async fn no_route_of_the_management_plane_is_public() {
     let server = Server::start().await;
     for (method, path) in MANAGEMENT_ROUTES {
-        let public = send(server.client.request(method.clone(), format!("{}{path}", server.public))).await;
+        let public = send(server.client.request(method.clone(), format!("{}{path}", server.public_url))).await;
         assert_eq!(public.refusal(), (404, "not_found".to_owned()), "{method} {path}");
         let management = send(server.request(method.clone(), path)).await;
         assert_ne!(management.refusal().1, "not_found", "{method} {path}");
@@ -29,7 +29,7 @@ async fn no_route_of_the_management_plane_is_public() {
 #[tokio::test]
 async fn both_listeners_say_whether_they_are_well() {
     let server = Server::start().await;
-    for listener in [&server.public, &server.management] {
+    for listener in [&server.public_url, &server.management] {
         let health = send(server.client.get(format!("{listener}/health"))).await;
         assert_eq!((health.status, health.json()), (200, json!({ "status": "healthy", "service": "countersign" })));
     }
@@ -41,7 +41,7 @@ async fn unknown_paths_and_methods_are_told_apart() {
     for path in
         ["/", "/nothing", "/overrides", "/overrides/evt-1", "/tokens", "/tokens/a/b", "/health/", "//health", "/%ff"]
     {
-        for listener in [&server.public, &server.management] {
+        for listener in [&server.public_url, &server.management] {
             let answer = send(server.client.get(format!("{listener}{path}"))).await;
             assert_eq!(answer.refusal(), (404, "not_found".to_owned()), "{path}");
             assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -113,7 +113,7 @@ async fn web_pages_and_webhooks_do_not_reach_the_management_plane() {
     }
     assert_eq!(server.show(&jti).await["status"], "active");
     let public =
-        send(server.client.get(format!("{}/health", server.public)).header("Origin", "http://a.example")).await;
+        send(server.client.get(format!("{}/health", server.public_url)).header("Origin", "http://a.example")).await;
     assert_eq!(public.status, 200);
 }
 

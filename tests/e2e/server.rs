@@ -1,10 +1,12 @@
 //! A local runner inside the test, on a table in memory and a clock that the test moves.
 
+use countersign::credentials::Token;
 use countersign::{Runner, Table};
 use countersign_api::config::Local;
-use countersign_api::{App, RootKey};
-use countersign_domain::Tenant;
+use countersign_api::{App, LocalIssuer, RootKey};
+use countersign_domain::chain::ChangeBody;
 use countersign_domain::override_token::OverrideToken;
+use countersign_domain::{Record, Tenant};
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Key, Settings, Store};
 use countersign_testing::fault::{Faults, Faulty};
@@ -16,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub(crate) const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
 pub(crate) const OTHER_CUSTOMER: &str = "660e8400-e29b-41d4-a716-446655440000";
@@ -25,11 +28,12 @@ pub(crate) const PREVIOUS: &str = "test-override-secret-before";
 
 pub(crate) struct Server {
     pub(crate) management: String,
-    pub(crate) public: String,
+    pub(crate) public_url: String,
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) app: App,
     pub(crate) table: Faulty,
+    issuer: LocalIssuer,
     _data: TempDir,
     _stop: watch::Sender<bool>,
 }
@@ -80,18 +84,49 @@ impl Server {
             Settings { table: "countersign".to_owned(), clock: clock.clone(), fan_out_after: Duration::from_secs(2) };
         let store = Store::embedded(table.http_client(), settings);
         store.create_table().await.unwrap();
+        let issuer = countersign::data::secrets(&config).unwrap().issuer;
         let runner = Runner::start(&config, clock.clone(), Table::Other(store)).await.unwrap();
-        let (management, public) = (runner.management_url(), runner.public_url());
+        let (management, public_url) = (runner.management_url(), runner.public_url());
         let app = runner.app().clone();
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(runner.run(stopped));
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { management, public, client, clock, app, table, _data: data, _stop: stop }
+        Self { management, public_url, client, clock, app, table, issuer, _data: data, _stop: stop }
     }
 
     /// A request to the management plane.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.management))
+    }
+
+    /// A request to the public doors.
+    pub(crate) fn public(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.public_url))
+    }
+
+    /// A JWT for someone of a tenant, valid for longer than any story lasts.
+    pub(crate) fn token(&self, tenant: &str, subject: &str, roles: &[&str]) -> String {
+        self.token_with(tenant, subject, roles, &json!({}))
+    }
+
+    /// The same with these claims on top.
+    pub(crate) fn token_with(&self, tenant: &str, subject: &str, roles: &[&str], claims: &Value) -> String {
+        let claims = claims.as_object().unwrap().clone();
+        let token = Token {
+            tenant: tenant.parse().unwrap(),
+            subject: subject.to_owned(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            claims: claims.into_iter().collect(),
+            ttl: 1000 * 86_400,
+        };
+        self.issuer.sign(&token.claims(self.clock.now())).unwrap()
+    }
+
+    /// A new API key of a tenant.
+    pub(crate) async fn key(&self, tenant: &str, scopes: &[&str]) -> String {
+        let minted = self.post("/api-keys", &json!({ "domain": tenant, "name": "test", "scopes": scopes })).await;
+        assert_eq!(minted.status, 201, "{minted:?}");
+        minted.json()["key"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -128,8 +163,15 @@ impl Server {
     /// The names of the entries in a token's audit log.
     pub(crate) async fn entries(&self, jti: &str) -> Vec<String> {
         let tenant: Tenant = CUSTOMER.parse().unwrap();
-        let history = self.app.store.history(&Key::<OverrideToken>::new(&tenant, jti)).await.unwrap();
+        let history = self.history(&Key::<OverrideToken>::new(&tenant, jti)).await;
         history.into_iter().flat_map(|change| change.entries).map(|entry| entry.name).collect()
+    }
+
+    /// What happened to a record, as the table has it.
+    pub(crate) async fn history<R: Record>(&self, key: &Key<R>) -> Vec<ChangeBody> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let history = self.app.store.history(key, deadline).await.unwrap();
+        history.into_iter().map(|change| change.body).collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The overrides door as a Lambda function.
 
-use countersign_api::{Plane, lambda};
+use countersign_api::Plane;
+use countersign_api::lambda::{self, Need};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda::Error> {
-    lambda::serve(Plane::Management, countersign_overrides::routes()).await
+    lambda::serve(Plane::Management, countersign_overrides::routes(), &[Need::OverrideSecret]).await
 }

@@ -2,9 +2,10 @@
 
 use crate::sealing::Sealer;
 use axum::response::{IntoResponse, Response};
-use countersign_store::Fault;
+use countersign_store::{Fault, Page};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// What a stored answer is sealed as.
@@ -16,17 +17,29 @@ pub struct Answer {
     status: StatusCode,
     body: String,
     replayed: bool,
-    /// Set if the body holds a token, which is only stored sealed.
-    sealer: Option<Sealer>,
+    content_type: &'static str,
+    /// Where the next part of a list is, for one that has no place for a cursor.
+    next: Option<String>,
+    stored: StoredAs,
 }
 
+/// What an idempotency entry keeps of an answer.
+#[derive(Clone, Debug)]
+enum StoredAs {
+    /// The body as it is.
+    Itself,
+    /// The body, which holds a token, sealed.
+    Sealed(Sealer),
+    /// Another body, without the secret that is shown once.
+    Without(String),
+}
+
+/// The first line of a stored answer; the body follows as it is, so that the largest fits into an item.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     status: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sealed: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sealed: bool,
 }
 
 impl Answer {
@@ -49,45 +62,105 @@ impl Answer {
     /// 204.
     #[must_use]
     pub fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: String::new(), replayed: false, sealer: None }
+        Self::text(StatusCode::NO_CONTENT, String::new())
+    }
+
+    /// 200 with this text, of a type other than JSON.
+    #[must_use]
+    pub fn document(content_type: &'static str, body: String) -> Self {
+        Self { content_type, ..Self::text(StatusCode::OK, body) }
+    }
+
+    /// The same answer, with a link to the next part of the list.
+    #[must_use]
+    pub fn with_next(self, next: Option<String>) -> Self {
+        Self { next, ..self }
+    }
+
+    /// The same answer, marked as one that was given before.
+    #[must_use]
+    pub fn replayed_if(self, replayed: bool) -> Self {
+        Self { replayed, ..self }
+    }
+
+    fn text(status: StatusCode, body: String) -> Self {
+        Self { status, body, replayed: false, content_type: "application/json", next: None, stored: StoredAs::Itself }
     }
 
     fn with(status: StatusCode, body: &impl Serialize) -> Result<Self, Fault> {
-        let body = serde_json::to_string(body).map_err(|error| Fault::Corrupt(error.to_string()))?;
-        Ok(Self { status, body, replayed: false, sealer: None })
+        Ok(Self::text(status, written(body)?))
     }
 
     /// Says that the body holds a token: wherever it is stored, it is sealed.
     #[must_use]
     pub fn sealed_with(self, sealer: &Sealer) -> Self {
-        Self { sealer: Some(sealer.clone()), ..self }
+        Self { stored: StoredAs::Sealed(sealer.clone()), ..self }
+    }
+
+    /// Says what is stored instead: the same body without a secret that is shown once.
+    ///
+    /// # Errors
+    /// The body cannot be written as JSON.
+    pub fn stored_as(self, body: &impl Serialize) -> Result<Self, Fault> {
+        Ok(Self { stored: StoredAs::Without(written(body)?), ..self })
     }
 
     /// The answer as an idempotency entry at `pk` keeps it.
     pub(crate) fn to_stored(&self, pk: &str) -> Result<String, Fault> {
-        let (body, sealed) = match &self.sealer {
-            None => (Some(self.body.clone()), None),
-            Some(sealer) => (None, Some(sealer.seal(pk, SEALED_AS, self.body.as_bytes())?.0)),
+        let body = match &self.stored {
+            StoredAs::Itself => self.body.clone(),
+            StoredAs::Sealed(sealer) => sealer.seal(pk, SEALED_AS, self.body.as_bytes())?.0,
+            StoredAs::Without(body) => body.clone(),
         };
-        let stored = Stored { status: self.status.as_u16(), body, sealed };
-        serde_json::to_string(&stored).map_err(|error| Fault::Corrupt(error.to_string()))
+        let sealed = matches!(self.stored, StoredAs::Sealed(_));
+        Ok(format!("{}\n{body}", written(&Stored { status: self.status.as_u16(), sealed })?))
     }
 
     /// The answer that an idempotency entry kept; `None` if it is sealed and no `sealer` is given.
     pub(crate) fn from_stored(stored: &str, pk: &str, sealer: Option<&Sealer>) -> Result<Option<Self>, Fault> {
         let corrupt = || Fault::Corrupt("a stored answer cannot be read".to_owned());
-        let stored: Stored = serde_json::from_str(stored).map_err(|_| corrupt())?;
-        let body = match (stored.body, stored.sealed, sealer) {
-            (Some(body), _, _) => body,
-            (None, None, _) => return Err(corrupt()),
-            (None, Some(_), None) => return Ok(None),
-            (None, Some(sealed), Some(sealer)) => {
-                let opened = sealer.open(pk, SEALED_AS, &sealed).ok_or_else(corrupt)?;
+        let (head, body) = stored.split_once('\n').ok_or_else(corrupt)?;
+        let head: Stored = serde_json::from_str(head).map_err(|_| corrupt())?;
+        let body = match (head.sealed, sealer) {
+            (false, _) => body.to_owned(),
+            (true, None) => return Ok(None),
+            (true, Some(sealer)) => {
+                let opened = sealer.open(pk, SEALED_AS, body).ok_or_else(corrupt)?;
                 String::from_utf8(opened).map_err(|_| corrupt())?
             }
         };
-        let status = StatusCode::from_u16(stored.status).map_err(|_| corrupt())?;
-        Ok(Some(Self { status, body, replayed: true, sealer: None }))
+        let status = StatusCode::from_u16(head.status).map_err(|_| corrupt())?;
+        Ok(Some(Self { replayed: true, ..Self::text(status, body) }))
+    }
+
+    /// The body, for an answer that becomes a part of another.
+    #[must_use]
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// Whether it was given before.
+    #[must_use]
+    pub fn is_replayed(&self) -> bool {
+        self.replayed
+    }
+}
+
+fn written(body: &impl Serialize) -> Result<String, Fault> {
+    serde_json::to_string(body).map_err(|error| Fault::Corrupt(error.to_string()))
+}
+
+/// A page of a listing: `{"items": [...], "cursor"?}`.
+#[derive(Serialize)]
+pub struct Listed {
+    items: Vec<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+impl From<Page<String>> for Listed {
+    fn from(page: Page<String>) -> Self {
+        Self { items: page.rows, cursor: page.next }
     }
 }
 
@@ -96,8 +169,11 @@ impl IntoResponse for Answer {
         let mut response = if self.status == StatusCode::NO_CONTENT {
             self.status.into_response()
         } else {
-            (self.status, [(header::CONTENT_TYPE, "application/json")], self.body).into_response()
+            (self.status, [(header::CONTENT_TYPE, self.content_type)], self.body).into_response()
         };
+        if let Some(link) = self.next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok()) {
+            response.headers_mut().insert(header::LINK, link);
+        }
         if self.replayed {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }

@@ -2,15 +2,19 @@
 
 use crate::answer::Answer;
 use crate::call::Call;
+use crate::caller::Caller;
 use crate::config::Config;
+use crate::issuers::Issuers;
+use crate::keys::Keys;
 use crate::problem::Problem;
 use crate::rate::Rate;
 use crate::secrets::{Secrets, SecretsError};
 use countersign_domain::{Outcome, Record, Timestamp};
-use countersign_store::{self as store, Clock, Committed, Fault, Key, Store};
+use countersign_store::{self as store, Clock, Committed, CursorKeys, Fault, Key, Once, Store};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Everything that a door depends on; cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,6 +23,10 @@ pub struct App {
     pub store: Store,
     /// The secrets.
     pub secrets: Arc<Secrets>,
+    /// Whose JWTs are trusted.
+    pub(crate) issuers: Arc<Issuers>,
+    /// The API keys that were seen lately.
+    pub keys: Arc<Keys>,
     /// Where `now` comes from.
     pub clock: Clock,
     pub(crate) rate: Arc<Rate>,
@@ -59,8 +67,23 @@ impl From<SecretsError> for Problem {
 impl App {
     /// Puts together what doors depend on.
     #[must_use]
-    pub fn new(store: Store, secrets: Secrets, clock: Clock, config: &Config) -> Self {
-        Self { store, secrets: Arc::new(secrets), clock, rate: Arc::new(Rate::new(config.rate)) }
+    pub fn new(store: Store, secrets: Secrets, issuers: Issuers, clock: Clock, config: &Config) -> Self {
+        Self {
+            store,
+            secrets: Arc::new(secrets),
+            issuers: Arc::new(issuers),
+            keys: Arc::new(Keys::new(clock.clone())),
+            clock,
+            rate: Arc::new(Rate::new(config.rate)),
+        }
+    }
+
+    /// What cursors are authenticated with.
+    ///
+    /// # Errors
+    /// The root key cannot be had now.
+    pub async fn cursor_keys(&self) -> Result<CursorKeys, Problem> {
+        Ok(self.secrets.sealer().await?.cursor_keys())
     }
 
     /// Changes a record by `rule`, exactly once, and answers with what `answer` makes of the record as it is then.
@@ -69,17 +92,59 @@ impl App {
     ///
     /// # Errors
     /// The rule's refusal, or a problem that every door words alike.
-    pub async fn change<R: Record>(
+    pub async fn change<C: Caller, R: Record>(
         &self,
-        call: &Call,
+        call: &Call<C>,
         body: &Value,
         key: &Key<R>,
         rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
         answer: impl FnMut(&R) -> Result<Answer, Fault>,
     ) -> Result<Answer, Refused<R::Refusal>> {
-        let once = call.once(body)?;
+        self.change_once(call.once(body, None)?, call.deadline(), key, rule, answer).await
+    }
+
+    /// The same for one `item` of a call that changes many: each has its own entry under the idempotency key.
+    ///
+    /// # Errors
+    /// The rule's refusal, or a problem that every door words alike.
+    pub async fn change_item<C: Caller, R: Record>(
+        &self,
+        call: &Call<C>,
+        body: &Value,
+        item: &str,
+        key: &Key<R>,
+        rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
+        answer: impl FnMut(&R) -> Result<Answer, Fault>,
+    ) -> Result<Answer, Refused<R::Refusal>> {
+        self.change_once(call.once(body, Some(item))?, call.deadline(), key, rule, answer).await
+    }
+
+    /// The same for an answer that is put together from the table afterwards, because it may be too large to be kept:
+    /// whether this call only repeats one that acted before.
+    ///
+    /// # Errors
+    /// The rule's refusal, or a problem that every door words alike.
+    pub async fn commit<C: Caller, R: Record>(
+        &self,
+        call: &Call<C>,
+        body: &Value,
+        key: &Key<R>,
+        rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
+    ) -> Result<bool, Refused<R::Refusal>> {
+        let done = self.change(call, body, key, rule, |_| Ok(Answer::no_content())).await?;
+        Ok(done.is_replayed())
+    }
+
+    async fn change_once<R: Record>(
+        &self,
+        once: Option<Once>,
+        deadline: Instant,
+        key: &Key<R>,
+        rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
+        answer: impl FnMut(&R) -> Result<Answer, Fault>,
+    ) -> Result<Answer, Refused<R::Refusal>> {
         let pk = once.as_ref().map_or("", |once| &once.pk);
-        let asked = store::Call { deadline: call.deadline(), once: once.as_ref() };
+        let asked = store::Call { deadline, once: once.as_ref() };
         let change = self.store.change(key, asked, rule, answer, |answer: &Answer| answer.to_stored(pk));
         // Alongside: a function stands still between two calls.
         let (changed, ()) = futures_util::join!(change, self.secrets.refresh_aging());
@@ -97,8 +162,8 @@ impl App {
     ///
     /// # Errors
     /// The key is none or was used with another body, or the table does not do its part.
-    pub async fn answered_before(&self, call: &Call, body: &Value) -> Result<Option<Answer>, Problem> {
-        let Some(once) = call.once(body)? else { return Ok(None) };
+    pub async fn answered_before<C: Caller>(&self, call: &Call<C>, body: &Value) -> Result<Option<Answer>, Problem> {
+        let Some(once) = call.once(body, None)? else { return Ok(None) };
         let asked = store::Call { deadline: call.deadline(), once: Some(&once) };
         match self.store.stored_answer::<Infallible>(asked).await {
             Ok(None) => Ok(None),

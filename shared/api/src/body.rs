@@ -114,7 +114,7 @@ async fn too_large(mut body: Body) -> Problem {
 }
 
 /// Parses JSON, refusing what is nested too deeply or names a key twice, at every level, also where it is ignored.
-fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     // The depth is counted below: serde_json's own limit is one level less than ours.
     deserializer.disable_recursion_limit();

@@ -1,16 +1,18 @@
 //! Who is calling, with what idempotency key, and until when: what a handler knows of a request besides its body.
 
 use crate::app::App;
-use crate::problem::{Detail, Problem};
-use axum::extract::{FromRequestParts, Path};
+use crate::caller::{Caller, Operator};
+use crate::problem::{Detail, Place, Problem};
+use axum::extract::{ConnectInfo, FromRequestParts, Path};
 use countersign_domain::{Actor, Tenant};
 use countersign_store::{CALL_BUDGET, Once};
-use http::Method;
 use http::request::Parts;
+use http::{Method, header};
 use lambda_http::request::RequestContext;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -19,11 +21,15 @@ const ONCE_LIFETIME: Duration = Duration::from_hours(24);
 /// How long before a function is stopped it stops trying, to answer in time.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// A call on the management plane.
+/// A call whose caller the door lets in.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// Who is calling.
+pub struct Call<C = Operator> {
+    /// What the door knows of its caller.
+    pub caller: C,
+    /// The caller, as entries name them.
     pub actor: Actor,
+    /// Where the call came from.
+    pub client: Client,
     /// When the function is stopped, less what it takes to answer before.
     stopped_at: Option<Instant>,
     /// Judged only when the request is found well-formed.
@@ -32,23 +38,55 @@ pub struct Call {
     target: String,
 }
 
-impl FromRequestParts<App> for Call {
+/// Where a call came from, as far as anyone can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The address that was connected from.
+    pub ip_address: Option<String>,
+    /// What the client calls itself, its first 500 characters.
+    pub user_agent: Option<String>,
+}
+
+impl<C: Caller> FromRequestParts<App> for Call<C> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let actor = Actor::Operator { principal: principal(parts) };
+        let caller = C::establish(parts, app).await?;
+        let actor = caller.actor();
         app.rate.check(&actor)?;
         let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
-        Ok(Self {
+        let call = Self {
             actor,
+            client: Client::of(parts),
             stopped_at: stopped_at(parts),
             idempotency_key: idempotency_key(parts),
             target: format!("{} {path}", parts.method),
-        })
+            caller,
+        };
+        if let Some(tenant) = call.caller.tenant() {
+            call.about(tenant);
+        }
+        Ok(call)
     }
 }
 
-impl Call {
+impl Client {
+    fn of(parts: &Parts) -> Self {
+        let ip_address = match parts.extensions.get::<RequestContext>() {
+            Some(RequestContext::ApiGatewayV1(context)) => context.identity.source_ip.clone(),
+            Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.clone(),
+            Some(_) => None,
+            None => parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip().to_string()),
+        };
+        let user_agent = parts.headers.get(header::USER_AGENT).map(|name| {
+            let name = String::from_utf8_lossy(name.as_bytes());
+            name.chars().filter(|c| !c.is_control()).take(500).collect()
+        });
+        Self { ip_address, user_agent }
+    }
+}
+
+impl<C: Caller> Call<C> {
     /// Until when the table may take its time, counted from now: a body that came slowly takes nothing from it.
     #[must_use]
     pub fn deadline(&self) -> Instant {
@@ -69,25 +107,35 @@ impl Call {
         tracing::Span::current().record("tenant", tenant.as_str());
     }
 
+    /// The idempotency key that was sent, bound to its caller, method and path and to the body it came with, and to
+    /// one `item` of a call that changes many.
+    ///
+    /// # Errors
+    /// It is not a key.
+    pub(crate) fn once(&self, body: &Value, item: Option<&str>) -> Result<Option<Once>, Problem> {
+        let Some(key) = self.idempotency_key.clone()? else { return Ok(None) };
+        let scope = match item {
+            None => serde_json::json!([self.actor, self.target, key]),
+            Some(item) => serde_json::json!([self.actor, self.target, key, item]),
+        };
+        Ok(Some(Once {
+            // `_` is no tenant's name: an operator acts for all of them.
+            pk: format!(
+                "once#{}#{}",
+                self.caller.tenant().map_or("_", Tenant::as_str),
+                hex::encode(Sha256::digest(scope.to_string()))
+            ),
+            fingerprint: Sha256::digest(same_numbers(body).to_string()).into(),
+            lifetime: ONCE_LIFETIME,
+        }))
+    }
+}
+
+impl<C: Clone> Call<C> {
     /// The same call for a change that it makes on its way, which is not the one that its idempotency key is for.
     #[must_use]
     pub fn without_idempotency_key(&self) -> Self {
         Self { idempotency_key: Ok(None), ..self.clone() }
-    }
-
-    /// The idempotency key that was sent, bound to its caller, method and path and to the body it came with.
-    ///
-    /// # Errors
-    /// It is not a key.
-    pub(crate) fn once(&self, body: &Value) -> Result<Option<Once>, Problem> {
-        let Some(key) = self.idempotency_key.clone()? else { return Ok(None) };
-        let scope = serde_json::json!([self.actor, self.target, key]);
-        Ok(Some(Once {
-            // `_` is no tenant's name: an operator acts for all of them.
-            pk: format!("once#_#{}", hex::encode(Sha256::digest(scope.to_string()))),
-            fingerprint: Sha256::digest(same_numbers(body).to_string()).into(),
-            lifetime: ONCE_LIFETIME,
-        }))
     }
 }
 
@@ -109,7 +157,7 @@ fn same_numbers(value: &Value) -> Value {
 }
 
 /// The IAM principal in AWS, `network` where the private API asks for none, `local` outside Lambda.
-fn principal(parts: &Parts) -> String {
+pub(crate) fn principal(parts: &Parts) -> String {
     let arn = match parts.extensions.get::<RequestContext>() {
         None => return "local".to_owned(),
         Some(RequestContext::ApiGatewayV1(context)) => context.identity.user_arn.clone(),
@@ -139,7 +187,7 @@ fn idempotency_key(parts: &Parts) -> Result<Option<String>, Problem> {
         Ok(key) if valid && values.next().is_none() => Ok(Some(key.to_owned())),
         _ => {
             let message = "must be given once, as 1 to 255 printable ASCII characters";
-            Err(Problem::invalid(vec![Detail::new("Idempotency-Key", message)]))
+            Err(Problem::invalid(vec![Detail::at(Place::Header, "Idempotency-Key", message)]))
         }
     }
 }
@@ -154,7 +202,7 @@ impl FromRequestParts<App> for PathText {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         match Path::<String>::from_request_parts(parts, app).await {
             Ok(Path(text)) => Ok(Self(text)),
-            Err(_) => Err(Problem::invalid(vec![Detail::new("path", "must be UTF-8, percent-encoded")])),
+            Err(_) => Err(Problem::invalid(vec![Detail::at(Place::Path, "path", "must be UTF-8, percent-encoded")])),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What every request goes through, on every door: request id, log line, panics, unknown paths and methods, health.
 
 use crate::app::App;
+use crate::dialect::{Dialect, Outcome};
 use crate::guard;
-use crate::problem::{Outcome, Problem};
+use crate::problem::Problem;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -53,14 +54,16 @@ async fn outermost(State(plane): State<Plane>, request: Request, next: Next) -> 
     // The path's pattern, not the path: some paths hold the id of a token that can still be used.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default(), method = %request.method(), route, tenant = field::Empty);
-    let guarded = match plane {
-        Plane::Public | Plane::Management => Ok(()),
-        Plane::LocalManagement { port } => guard::check(request.uri(), request.headers(), port),
+    let (guarded, dialect) = match plane {
+        Plane::Public => (Ok(()), Dialect::of(request.uri().path())),
+        Plane::Management => (Ok(()), Dialect::Standard),
+        Plane::LocalManagement { port } => (guard::check(request.uri(), request.headers(), port), Dialect::Standard),
     };
-    let mut response = match guarded {
+    let response = match guarded {
         Ok(()) => next.run(request).instrument(span.clone()).await,
         Err(problem) => problem.into_response(),
     };
+    let mut response = dialect.word(response);
     response.headers_mut().insert(REQUEST_ID, id);
     let _entered = span.enter();
     tracing::info!(

@@ -1,5 +1,11 @@
 //! Everything that can be set from outside, read once at the start.
 
+use crate::lambda::Need;
+use countersign_domain::Tenant;
+use countersign_outbound::OperatorUrl;
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+use serde_json::Value;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +15,54 @@ use std::path::PathBuf;
 pub struct Config {
     /// `COUNTERSIGN_RATE`: requests per second, caller and process; 0 is no limit.
     pub rate: u32,
+    /// `COUNTERSIGN_ISSUERS`: whose JWTs are trusted; `None` if it is not set.
+    pub issuers: Option<Vec<IssuerConfig>>,
+}
+
+/// One issuer of JWTs, as `COUNTERSIGN_ISSUERS` describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerConfig {
+    /// Its name, the `iss` of its tokens.
+    pub issuer: String,
+    /// Whom its tokens for us are for, their `aud`.
+    pub audience: String,
+    /// What its tokens are verified with.
+    pub keys: IssuerKeys,
+    /// The algorithms that it signs with.
+    pub algorithms: Vec<Algorithm>,
+    /// The tenants that its tokens may name.
+    pub tenants: Tenants,
+    /// The tenant of a token that names none, where a door knows such a thing.
+    pub default_tenant: Option<Tenant>,
+}
+
+/// What an issuer's tokens are verified with; never with both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IssuerKeys {
+    /// The public keys at this address.
+    Jwks(OperatorUrl),
+    /// The secret with this id, shared with the issuer.
+    Hs256(String),
+}
+
+/// Which tenants an issuer may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tenants {
+    /// Every one.
+    All,
+    /// These.
+    Some(Vec<Tenant>),
+}
+
+impl Tenants {
+    /// Whether `tenant` is one of them.
+    #[must_use]
+    pub fn allow(&self, tenant: &Tenant) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(tenants) => tenants.contains(tenant),
+        }
+    }
 }
 
 /// What a function in Lambda reads on top.
@@ -19,7 +73,7 @@ pub struct Lambda {
     /// `COUNTERSIGN_TABLE`: the table's name.
     pub table: String,
     /// `COUNTERSIGN_OVERRIDE_SECRET_ID`: name or ARN of the override secret in Secrets Manager.
-    pub override_secret_id: String,
+    pub override_secret_id: Option<String>,
     /// `COUNTERSIGN_ROOT_KEY_ID`: name or ARN of the root key in Secrets Manager.
     pub root_key_id: String,
 }
@@ -52,7 +106,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(variable: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(variable: &'static str, message: impl Into<String>) -> Self {
         Self { variable, message: message.into() }
     }
 }
@@ -82,8 +136,74 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
 
     fn config(&self, rate: u32) -> Result<Config, ConfigError> {
         let rate = self.parsed("COUNTERSIGN_RATE", rate, "a whole number of requests per second")?;
-        Ok(Config { rate })
+        let issuers = match self.get("COUNTERSIGN_ISSUERS")? {
+            None => None,
+            Some(text) => {
+                Some(read_issuers(&text).map_err(|message| ConfigError::new("COUNTERSIGN_ISSUERS", message))?)
+            }
+        };
+        Ok(Config { rate, issuers })
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawIssuer {
+    issuer: String,
+    audience: String,
+    jwks_url: Option<String>,
+    hs256_secret_id: Option<String>,
+    algorithms: Vec<String>,
+    tenants: Value,
+    default_tenant: Option<Tenant>,
+}
+
+fn read_issuers(text: &str) -> Result<Vec<IssuerConfig>, String> {
+    let raw: Vec<RawIssuer> =
+        serde_json::from_str(text).map_err(|error| format!("must be a JSON array of issuers: {error}"))?;
+    let mut issuers: Vec<IssuerConfig> = Vec::new();
+    for raw in raw {
+        let issuer = read_issuer(raw)?;
+        if issuers.iter().any(|other| other.issuer == issuer.issuer) {
+            return Err(format!("describes the issuer `{}` twice", issuer.issuer));
+        }
+        issuers.push(issuer);
+    }
+    Ok(issuers)
+}
+
+fn read_issuer(raw: RawIssuer) -> Result<IssuerConfig, String> {
+    let of = format!("of the issuer `{}`", raw.issuer);
+    if raw.issuer.is_empty() || raw.audience.is_empty() {
+        return Err("has an issuer without a name or an audience".to_owned());
+    }
+    let (keys, able): (_, &[Algorithm]) = match (raw.jwks_url, raw.hs256_secret_id) {
+        (Some(url), None) => {
+            let url = url.parse().map_err(|error| format!("jwks_url {of} {error}"))?;
+            (IssuerKeys::Jwks(url), &[Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA])
+        }
+        (None, Some(id)) => (IssuerKeys::Hs256(id), &[Algorithm::HS256]),
+        (None, None) | (Some(_), Some(_)) => return Err(format!("needs either jwks_url or hs256_secret_id {of}")),
+    };
+    let algorithms = raw.algorithms.iter().map(|name| {
+        let known = able.iter().find(|algorithm| format!("{algorithm:?}") == *name);
+        known.copied().ok_or_else(|| format!("has the algorithm `{name}` {of}, which must be one of {able:?}"))
+    });
+    let algorithms: Vec<_> = algorithms.collect::<Result<_, _>>()?;
+    if algorithms.is_empty() {
+        return Err(format!("has no algorithms {of}"));
+    }
+    let tenants = if raw.tenants == "*" {
+        Tenants::All
+    } else {
+        let wrong = |_| format!("has tenants {of} that are neither \"*\" nor a list of tenants");
+        Tenants::Some(serde_json::from_value(raw.tenants).map_err(wrong)?)
+    };
+    let default_tenant = raw.default_tenant;
+    if default_tenant.as_ref().is_some_and(|tenant| !tenants.allow(tenant)) {
+        return Err(format!("has a default_tenant {of} that its tokens may not name"));
+    }
+    Ok(IssuerConfig { issuer: raw.issuer, audience: raw.audience, keys, algorithms, tenants, default_tenant })
 }
 
 impl Lambda {
@@ -91,12 +211,18 @@ impl Lambda {
     ///
     /// # Errors
     /// The first variable that is missing or makes no sense.
-    pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+    pub fn read(variable: impl Fn(&str) -> Option<OsString>, needs: &[Need]) -> Result<Self, ConfigError> {
         let variables = Variables(variable);
+        for need in needs {
+            variables.required(match need {
+                Need::OverrideSecret => "COUNTERSIGN_OVERRIDE_SECRET_ID",
+                Need::Issuers => "COUNTERSIGN_ISSUERS",
+            })?;
+        }
         Ok(Self {
             config: variables.config(100)?,
             table: variables.required("COUNTERSIGN_TABLE")?,
-            override_secret_id: variables.required("COUNTERSIGN_OVERRIDE_SECRET_ID")?,
+            override_secret_id: variables.get("COUNTERSIGN_OVERRIDE_SECRET_ID")?,
             root_key_id: variables.required("COUNTERSIGN_ROOT_KEY_ID")?,
         })
     }
@@ -184,10 +310,17 @@ mod tests {
     fn a_function_needs_its_table_and_secrets() {
         let all =
             [("COUNTERSIGN_TABLE", "t"), ("COUNTERSIGN_OVERRIDE_SECRET_ID", "o"), ("COUNTERSIGN_ROOT_KEY_ID", "r")];
-        assert_eq!(Lambda::read(lookup(&all)).unwrap().config.rate, 100);
+        let needs = [Need::OverrideSecret];
+        assert_eq!(Lambda::read(lookup(&all), &needs).unwrap().config.rate, 100);
+        assert_eq!(
+            Lambda::read(lookup(&all[..1]), &[]).unwrap_err().to_string(),
+            "COUNTERSIGN_ROOT_KEY_ID must be set"
+        );
+        let error = Lambda::read(lookup(&all), &[Need::Issuers]).unwrap_err().to_string();
+        assert_eq!(error, "COUNTERSIGN_ISSUERS must be set");
         for (missing, _) in all {
             let rest: Vec<_> = all.into_iter().filter(|(name, _)| *name != missing).collect();
-            let error = Lambda::read(lookup(&rest)).unwrap_err().to_string();
+            let error = Lambda::read(lookup(&rest), &needs).unwrap_err().to_string();
             assert_eq!(error, format!("{missing} must be set"));
         }
     }

@@ -1,15 +1,19 @@
 //! Reads the fields of a request one by one and collects everything that is wrong with them.
 
-use crate::problem::{Detail, Problem};
-use countersign_domain::text;
+use crate::problem::{Detail, Place, Problem};
+use countersign_domain::{Timestamp, text};
 use serde_json::{Map, Value};
 use std::fmt::Display;
 use std::str::FromStr;
 use uuid::Uuid;
 
+/// The largest object of a caller's own that is kept, in bytes as it is written; an item has at most 400 KB.
+const LARGEST_OBJECT: usize = 300_000;
+
 /// The fields of a JSON object or of a query string.
 #[derive(Debug)]
 pub struct Form {
+    place: Place,
     fields: Map<String, Value>,
     details: Vec<Detail>,
 }
@@ -25,21 +29,29 @@ impl Form {
     /// The body is not an object.
     pub fn json(body: Value) -> Result<Self, Problem> {
         match body {
-            Value::Object(fields) => Ok(Self { fields, details: Vec::new() }),
+            Value::Object(fields) => Ok(Self { place: Place::Body, fields, details: Vec::new() }),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
                 Err(Problem::invalid_body("must be a JSON object"))
             }
         }
     }
 
+    /// The fields of a body that may be missing as a whole.
+    ///
+    /// # Errors
+    /// There is a body, and it is not an object.
+    pub fn optional_json(body: Value) -> Result<Self, Problem> {
+        if body.is_null() { Self::json(Value::Object(Map::new())) } else { Self::json(body) }
+    }
+
     /// The parameters of a query string, each a text. One that comes twice is an error.
     #[must_use]
     pub fn query(query: &str) -> Self {
-        let mut form = Self { fields: Map::new(), details: Vec::new() };
+        let mut form = Self { place: Place::Query, fields: Map::new(), details: Vec::new() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let again = form.fields.insert(name.to_string(), value.into()).is_some();
             if again && form.details.iter().all(|detail| detail.field != name) {
-                form.details.push(Detail::new(name, "must be given once"));
+                form.details.push(Detail::at(Place::Query, name, "must be given once"));
             }
         }
         form
@@ -47,16 +59,16 @@ impl Form {
 
     /// A part of the path.
     pub fn path<T>(&mut self, name: &str, value: &str, read: impl Read<T>) -> Option<T> {
-        self.note(name, read(&value.into()))
+        self.note(Place::Path, name, read(&value.into()))
     }
 
     /// A field that must be there.
     pub fn required<T>(&mut self, name: &str, read: impl Read<T>) -> Option<T> {
         match self.fields.get(name) {
-            None => self.note(name, Err("is required".to_owned())),
+            None => self.note(self.place, name, Err("is required".to_owned())),
             Some(value) => {
                 let value = read(value);
-                self.note(name, value)
+                self.note(self.place, name, value)
             }
         }
     }
@@ -67,13 +79,24 @@ impl Form {
             None | Some(Value::Null) => None,
             Some(value) => {
                 let value = read(value);
-                self.note(name, value)
+                self.note(self.place, name, value)
             }
         }
     }
 
-    fn note<T>(&mut self, name: &str, value: Result<T, String>) -> Option<T> {
-        value.map_err(|message| self.details.push(Detail::new(name, message))).ok()
+    /// A field whose name has another spelling that is also taken, if the first is absent.
+    pub fn required_as<T>(&mut self, name: &str, alias: &str, read: impl Read<T>) -> Option<T> {
+        let given = if self.fields.contains_key(name) || !self.fields.contains_key(alias) { name } else { alias };
+        self.required(given, read)
+    }
+
+    /// Says that something else is wrong with a field.
+    pub fn refuse(&mut self, name: &str, message: impl Into<String>) {
+        self.details.push(Detail::at(self.place, name, message));
+    }
+
+    fn note<T>(&mut self, place: Place, name: &str, value: Result<T, String>) -> Option<T> {
+        value.map_err(|message| self.details.push(Detail::at(place, name, message))).ok()
     }
 
     /// The request that `build` puts together from the fields.
@@ -93,6 +116,69 @@ impl Form {
             let value = value.as_str().ok_or("must be text")?;
             text::check(value, limit)?;
             Ok(value.to_owned())
+        }
+    }
+
+    /// Reads text of `least` to `most` characters.
+    pub fn text_of(least: usize, most: usize) -> impl Read<String> {
+        move |value| {
+            let text = Self::text(most)(value)?;
+            if text.chars().take(least).count() < least {
+                return Err(format!("must have at least {least} characters"));
+            }
+            Ok(text)
+        }
+    }
+
+    /// Reads `true` or `false`.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn boolean(value: &Value) -> Result<bool, String> {
+        value.as_bool().ok_or_else(|| "must be true or false".to_owned())
+    }
+
+    /// Reads an object whose content is the caller's own.
+    ///
+    /// # Errors
+    /// It is something else, or too large to be kept.
+    pub fn object(value: &Value) -> Result<Value, String> {
+        if !value.is_object() {
+            return Err("must be an object".to_owned());
+        }
+        // A number may be written longer than it was sent: 1e9 as 1000000000.0.
+        if value.to_string().len() > LARGEST_OBJECT {
+            return Err(format!("must have at most {LARGEST_OBJECT} bytes as JSON"));
+        }
+        Ok(value.clone())
+    }
+
+    /// Reads a time, RFC 3339.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn time(value: &Value) -> Result<Timestamp, String> {
+        let time = value.as_str().and_then(|text| text.parse().ok());
+        time.ok_or_else(|| "must be a time as in 2026-11-21T12:00:00Z".to_owned())
+    }
+
+    /// Reads a whole number from `least` to `most` as a query string has it.
+    pub fn digits(least: usize, most: usize) -> impl Read<usize> {
+        move |value| {
+            let digits = value.as_str().filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+            let number = digits.and_then(|digits| digits.parse().ok());
+            number
+                .filter(|number| (least..=most).contains(number))
+                .ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+        }
+    }
+
+    /// Reads a list of `least` to `most` values.
+    pub fn list<T>(least: usize, most: usize, read: impl Fn(&Value) -> Result<T, String>) -> impl Read<Vec<T>> {
+        move |value| {
+            let wrong = || format!("must be a list of {least} to {most} values");
+            let values = value.as_array().filter(|values| (least..=most).contains(&values.len())).ok_or_else(wrong)?;
+            values.iter().map(|value| read(value).map_err(|error| format!("has an element that {error}"))).collect()
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::chassis::{Plane, router};
 use crate::config;
+use crate::issuers::Issuers;
 use crate::logging;
 use crate::secrets::Secrets;
 use aws_config::BehaviorVersion;
@@ -17,10 +18,14 @@ use lambda_http::request::LambdaRequest;
 use lambda_http::tower::{Service, ServiceExt};
 use lambda_http::{Adapter, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// How long a change waits to be fanned out by its own call before the clock looks after it.
 const FAN_OUT_AFTER: Duration = Duration::from_secs(30);
+
+/// How long before it is stopped a scheduled function ends its work.
+const BEFORE_THE_END: Duration = Duration::from_secs(10);
 
 /// What a path as API Gateway gives it may contain although a URI may not.
 const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
@@ -37,19 +42,52 @@ const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// Serves a door's routes on the Lambda runtime until the environment is shut down.
-///
-/// # Errors
-/// A variable is missing or the runtime cannot be reached.
-pub async fn serve(plane: Plane, routes: Router<App>) -> Result<(), Error> {
+/// What a function needs beyond its table and the root key, to be found missing at its start rather than at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The secret that co-signs override decisions.
+    OverrideSecret,
+    /// The issuers of its callers' JWTs.
+    Issuers,
+}
+
+/// What a function works with, as its variables say.
+async fn start(needs: &[Need]) -> Result<App, Error> {
     logging::start();
     // As text: the runtime shows a failed start by its Debug form.
-    let config = config::Lambda::read(|name| std::env::var_os(name)).map_err(|error| error.to_string())?;
+    let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let clock = Clock::System;
     let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
     let secrets = Secrets::manager(&sdk, config.override_secret_id, config.root_key_id, &clock);
-    let app = App::new(Store::remote(&sdk, settings), secrets, clock, &config.config);
+    let issuers = config.config.issuers.as_deref().unwrap_or_default();
+    let issuers = Issuers::configured(issuers, &secrets, &clock).map_err(|error| error.to_string())?;
+    Ok(App::new(Store::remote(&sdk, settings), secrets, issuers, clock, &config.config))
+}
+
+/// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.
+///
+/// # Errors
+/// A variable is missing or the runtime cannot be reached.
+pub async fn on_schedule<F: Future<Output = ()>>(work: impl Fn(App, Instant) -> F) -> Result<(), Error> {
+    let app = start(&[]).await?;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
+        let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+        let work = work(app.clone(), Instant::now() + left.saturating_sub(BEFORE_THE_END));
+        async move {
+            work.await;
+            Ok::<_, Error>(())
+        }
+    }))
+    .await
+}
+
+/// Serves a door's routes on the Lambda runtime until the environment is shut down.
+///
+/// # Errors
+/// A variable is missing or the runtime cannot be reached.
+pub async fn serve(plane: Plane, routes: Router<App>, needs: &[Need]) -> Result<(), Error> {
+    let app = start(needs).await?;
     let door = Adapter::from(router(app, plane, routes).map_request(with_own_path));
     lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
         normalise(&mut event.payload);

@@ -41,6 +41,7 @@ impl Listener {
             // Small answers must not wait for more; a socket that refuses is only slower.
             let _ = connection.set_nodelay(true);
         });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let overdue = {
             let stop = stop.clone();
             async {
@@ -49,7 +50,7 @@ impl Listener {
             }
         };
         tokio::select! {
-            served = axum::serve(listener, router).with_graceful_shutdown(stopped(stop)) => served,
+            served = axum::serve(listener, service).with_graceful_shutdown(stopped(stop)) => served,
             () = overdue => Ok(()),
         }
     }

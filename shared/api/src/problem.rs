@@ -1,12 +1,15 @@
 //! Everything that is not a success: one type, which becomes a response here and nowhere else.
 
 use axum::response::{IntoResponse, Response};
-use countersign_store::Fault;
-use http::{HeaderValue, StatusCode, header};
+use countersign_store::{Fault, InvalidCursor};
+use http::StatusCode;
 use serde::Serialize;
 
 /// Seconds after which a caller may try again what the table or a secret was not there for.
 const RETRY_AFTER: u32 = 1;
+
+/// The code of a request that is malformed; each door has its own word and status for it.
+pub(crate) const INVALID: &str = "invalid_request";
 
 /// A refusal or failure on its way to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,16 +29,37 @@ pub struct Problem {
 /// What is wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Detail {
+    /// Where the field is.
+    #[serde(skip)]
+    pub place: Place,
     /// The field's name; that of a header or of a part of the path, too.
     pub field: String,
     /// What it must be.
     pub message: String,
 }
 
+/// Where in a request a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the body, or the body itself.
+    Body,
+    /// In the query string.
+    Query,
+    /// In the path.
+    Path,
+    /// In the headers.
+    Header,
+}
+
 impl Detail {
-    /// What is wrong with `field`.
+    /// What is wrong with `field` of the body.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self::at(Place::Body, field, message)
+    }
+
+    /// What is wrong with `field` at this place.
+    pub fn at(place: Place, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { place, field: field.into(), message: message.into() }
     }
 }
 
@@ -53,13 +77,25 @@ impl Problem {
             [only] => format!("{} {}", only.field, only.message),
             _ => "several fields are missing or ill-formed; see details".to_owned(),
         };
-        Self { details, ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", message) }
+        Self { details, ..Self::new(StatusCode::BAD_REQUEST, INVALID, message) }
     }
 
     /// 400: the body as a whole is not what it should be.
     #[must_use]
     pub fn invalid_body(message: impl Into<String>) -> Self {
         Self::invalid(vec![Detail::new("body", message)])
+    }
+
+    /// 401: nobody whom this door knows is calling.
+    #[must_use]
+    pub fn unauthorized(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, message)
+    }
+
+    /// 403: whoever is calling may not do this.
+    #[must_use]
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// 404: no door has such a path.
@@ -89,6 +125,12 @@ impl Problem {
     }
 }
 
+impl From<InvalidCursor> for Problem {
+    fn from(error: InvalidCursor) -> Self {
+        Self::invalid(vec![Detail::at(Place::Query, "cursor", error.to_string())])
+    }
+}
+
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         // The one place where faults of the table meet the log; the request's span says which request it was.
@@ -105,28 +147,11 @@ impl From<Fault> for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: &'a str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    details: &'a [Detail],
-}
-
 impl IntoResponse for Problem {
+    /// Only the status and the problem itself: the chassis writes the body, in the words of the door.
     fn into_response(self) -> Response {
-        let body = Envelope { error: self.code, message: &self.message, details: &self.details };
-        let body = serde_json::to_string(&body).unwrap_or_default();
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        // What the request's log line says of it.
-        response.extensions_mut().insert(Outcome(self.code));
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
         response
     }
 }
-
-/// The code of the problem that a response carries, for the log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome(pub(crate) &'static str);

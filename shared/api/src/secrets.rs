@@ -8,6 +8,7 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use countersign_domain::{Timestamp, seconds};
 use countersign_store::Clock;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use tokio::sync::Mutex;
 const FRESH_SECONDS: i64 = 5 * 60;
 /// Up to this age it is used and refreshed alongside; beyond, only after a refresh.
 const USABLE_SECONDS: i64 = 15 * 60;
+/// The shortest secret for HS256, in bytes (RFC 7518, 3.2).
+const LEAST_HS256_BYTES: usize = 32;
 /// How long one read from Secrets Manager may take.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
@@ -64,27 +67,44 @@ pub struct SecretsError {
 /// The secrets of a deployment.
 #[derive(Debug)]
 pub struct Secrets {
-    override_secret: Source<SecretText>,
+    override_secret: Option<Source<SecretText>>,
     root_key: Source<RootKey>,
+    issuer_secrets: IssuerSecrets,
+}
+
+/// Where the secrets are that issuers sign with by HS256.
+#[derive(Debug)]
+enum IssuerSecrets {
+    Fixed(HashMap<String, SecretText>),
+    Manager(Client, Clock),
 }
 
 impl Secrets {
     /// Secrets that stay as they are as long as the process lives.
     #[must_use]
-    pub fn fixed(override_secret: Rotating<SecretText>, root_key: Rotating<RootKey>) -> Self {
-        Self { override_secret: Source::Fixed(Arc::new(override_secret)), root_key: Source::Fixed(Arc::new(root_key)) }
+    pub fn fixed(
+        override_secret: Rotating<SecretText>,
+        root_key: Rotating<RootKey>,
+        issuer_secrets: HashMap<String, SecretText>,
+    ) -> Self {
+        Self {
+            override_secret: Some(Source::Fixed(Arc::new(override_secret))),
+            root_key: Source::Fixed(Arc::new(root_key)),
+            issuer_secrets: IssuerSecrets::Fixed(issuer_secrets),
+        }
     }
 
     /// Secrets in Secrets Manager, under these names or ARNs, each a JSON object `{"current", "previous"?}`.
     #[must_use]
-    pub fn manager(config: &SdkConfig, override_secret: String, root_key: String, clock: &Clock) -> Self {
+    pub fn manager(config: &SdkConfig, override_secret: Option<String>, root_key: String, clock: &Clock) -> Self {
         let timeouts = TimeoutConfig::builder().operation_timeout(READ_WITHIN).build();
         let config = aws_sdk_secretsmanager::config::Builder::from(config).timeout_config(timeouts).build();
         let client = Client::from_conf(config);
         let text: Parse<SecretText> = |text| (!text.is_empty()).then(|| SecretText::new(text.to_owned()));
         Self {
-            override_secret: Source::managed(client.clone(), override_secret, text, clock.clone()),
-            root_key: Source::managed(client, root_key, RootKey::parse, clock.clone()),
+            override_secret: override_secret.map(|name| Source::managed(client.clone(), name, text, clock.clone())),
+            root_key: Source::managed(client.clone(), root_key, RootKey::parse, clock.clone()),
+            issuer_secrets: IssuerSecrets::Manager(client, clock.clone()),
         }
     }
 
@@ -93,7 +113,25 @@ impl Secrets {
     /// # Errors
     /// It is too old and cannot be refreshed.
     pub async fn override_secret(&self) -> Result<Arc<Rotating<SecretText>>, SecretsError> {
-        self.override_secret.get().await
+        match &self.override_secret {
+            Some(secret) => secret.get().await,
+            None => Err(SecretsError { name: "override secret".to_owned(), reason: "it is not configured".to_owned() }),
+        }
+    }
+
+    /// The secret that an issuer signs with by HS256; `None` if it is known not to be there, or to be too short.
+    pub(crate) fn issuer_secret(&self, id: &str) -> Option<Source<SecretText>> {
+        let long_enough: Parse<SecretText> =
+            |text| (text.len() >= LEAST_HS256_BYTES).then(|| SecretText::new(text.to_owned()));
+        match &self.issuer_secrets {
+            IssuerSecrets::Fixed(secrets) => {
+                let secret = secrets.get(id).filter(|secret| secret.as_bytes().len() >= LEAST_HS256_BYTES)?;
+                Some(Source::Fixed(Arc::new(Rotating { current: secret.clone(), previous: None })))
+            }
+            IssuerSecrets::Manager(client, clock) => {
+                Some(Source::managed(client.clone(), id.to_owned(), long_enough, clock.clone()))
+            }
+        }
     }
 
     /// What seals and opens the secrets in items.
@@ -107,20 +145,25 @@ impl Secrets {
     /// Refreshes what is in use and no longer fresh. Meant to run alongside a call's own reads: nothing runs in a
     /// function between two calls.
     pub async fn refresh_aging(&self) {
-        futures_util::join!(self.override_secret.refresh_aging(), self.root_key.refresh_aging());
+        let override_secret = async {
+            if let Some(secret) = &self.override_secret {
+                secret.refresh_aging().await;
+            }
+        };
+        futures_util::join!(override_secret, self.root_key.refresh_aging());
     }
 }
 
 type Parse<T> = fn(&str) -> Option<T>;
 
 #[derive(Debug)]
-enum Source<T> {
+pub(crate) enum Source<T> {
     Fixed(Arc<Rotating<T>>),
     Managed(Box<Managed<T>>),
 }
 
 #[derive(Debug)]
-struct Managed<T> {
+pub(crate) struct Managed<T> {
     client: Client,
     name: String,
     parse: Parse<T>,
@@ -136,7 +179,7 @@ impl<T> Source<T> {
         Self::Managed(Box::new(Managed { client, name, parse, clock, latest, reading: Mutex::new(()) }))
     }
 
-    async fn get(&self) -> Result<Arc<Rotating<T>>, SecretsError> {
+    pub(crate) async fn get(&self) -> Result<Arc<Rotating<T>>, SecretsError> {
         match self {
             Self::Fixed(secret) => Ok(secret.clone()),
             Self::Managed(managed) => managed.younger_than(USABLE_SECONDS).await,

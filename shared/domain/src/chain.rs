@@ -107,7 +107,13 @@ impl Verifier {
     ///
     /// # Errors
     /// The first thing about the change that does not fit what came before.
-    pub fn change(&mut self, version: u64, previous: &[u8], stored_hash: &[u8], body: &str) -> Result<Vec<ItemHash>, Broken> {
+    pub fn change(
+        &mut self,
+        version: u64,
+        previous: &[u8],
+        stored_hash: &[u8],
+        body: &str,
+    ) -> Result<Vec<ItemHash>, Broken> {
         let broken = |reason| Err(Broken { version: self.version + 1, reason });
         if version != self.version + 1 {
             return broken("the change is missing");

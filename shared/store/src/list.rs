@@ -185,8 +185,8 @@ impl Store {
     ) -> Result<Page<usize>, Fault> {
         let index = Index::new(R::KIND, query.tenant, query.by, query.order);
         let Some(matches) = matches else {
-            let walked =
-                self.walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| Some(shape(found.record)));
+            let walked = self
+                .walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| Some(shape(found.record)));
             let walked = walked.await?;
             return Ok(Page { rows: walked.rows, next: walked.more.then_some(offset + walked.looked_at) });
         };

@@ -193,7 +193,9 @@ impl Store {
             let Some(item) = self.get(pk.to_owned(), &written.name, deadline).await? else {
                 return Ok(Some("an item that was written with it is missing"));
             };
-            if item::get_text(&item, "body").ok().map(|body| ItemHash::of(&written.name, body)).as_ref() != Some(written) {
+            if item::get_text(&item, "body").ok().map(|body| ItemHash::of(&written.name, body)).as_ref()
+                != Some(written)
+            {
                 return Ok(Some("an item that was written with it has another content"));
             }
         }

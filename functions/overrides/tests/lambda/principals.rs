@@ -27,11 +27,13 @@ async fn recorded(deployment: &Deployment, function: &Function, event: Event) ->
         let answer = function.invoke(event(&request)).await;
         assert!((200..300).contains(&answer.status), "{answer:?}");
 
-        let history =
-            deployment.store.history(&Key::<OverrideToken>::new(&Tenant::from(customer), &jti)).await.unwrap();
+        let key = Key::<OverrideToken>::new(&Tenant::from(customer), &jti);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        let history = deployment.store.history(&key, deadline).await.unwrap();
         assert_eq!(history.len(), 2);
-        principals.extend(history.into_iter().flat_map(|change| change.entries).map(|entry| match entry.actor {
+        principals.extend(history.into_iter().flat_map(|change| change.body.entries).map(|entry| match entry.actor {
             Actor::Operator { principal } => principal,
+            actor @ (Actor::User { .. } | Actor::Key { .. } | Actor::Clock) => panic!("{actor}"),
         }));
     }
     principals

@@ -45,7 +45,9 @@ impl Stored {
         self.body = body;
         entries.last_mut().unwrap().state = Some(self.record().state());
         let change_id = Uuid::from_u128(self.version.into()).to_string();
-        let content = serde_json::to_string(&ChangeBody { change_id, version: self.version, entries }).unwrap();
+        let content =
+            serde_json::to_string(&ChangeBody { change_id, version: self.version, entries, items: Vec::new() })
+                .unwrap();
         self.append(content);
     }
 
@@ -371,7 +373,8 @@ fn what_is_broken_is_said_of_the_first_change_that_does_not_fit() {
 #[test]
 fn content_with_a_right_hash_must_still_be_a_change_that_says_what_it_made() {
     let one = |entries: Vec<Entry>| {
-        serde_json::to_string(&ChangeBody { change_id: "1".to_owned(), version: 1, entries }).unwrap()
+        serde_json::to_string(&ChangeBody { change_id: "1".to_owned(), version: 1, entries, items: Vec::new() })
+            .unwrap()
     };
     let says = Entry { state: Some(Stored::absent("note#acme#1").record().state()), ..note("a") };
     for (content, reason) in [

@@ -1,0 +1,9 @@
+//! The actions door as a Lambda function.
+
+use countersign_api::Plane;
+use countersign_api::lambda::{self, Need};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda::Error> {
+    lambda::serve(Plane::Public, countersign_actions::routes(), &[Need::Issuers]).await
+}

@@ -1,0 +1,15 @@
+//! The management plane's own calls: API keys and organizations' settings.
+
+pub mod keys;
+
+use axum::Router;
+use axum::routing::{delete, post};
+use countersign_api::App;
+
+/// The door's URLs.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/api-keys", post(keys::mint).get(keys::list))
+        .route("/api-keys/{id}", delete(keys::revoke))
+        .route("/api-keys/{id}/rotate", post(keys::rotate))
+}

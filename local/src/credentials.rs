@@ -1,0 +1,193 @@
+//! `countersign token` and `countersign key`: credentials for trying things out, from the local issuer and the table.
+
+use clap::Args;
+use countersign_api::{Keys, LocalIssuer};
+use countersign_domain::api_key::{ApiKey, KeyHash, Mint, Refusal, Scope, Scopes};
+use countersign_domain::{Actor, Outcome, Tenant, Timestamp, seconds};
+use countersign_store::{CALL_BUDGET, Call, Committed, Error, Fault, Store};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// What a token says.
+#[derive(Args, Clone, Debug)]
+pub struct Token {
+    /// The tenant: `tenant_id`, and `organization_id` if it is a number
+    #[arg(long)]
+    pub tenant: Tenant,
+    /// The subject: `sub`, and `user_id` if it is a number
+    #[arg(long)]
+    pub subject: String,
+    /// A role, e.g. admin; may be given more than once
+    #[arg(long = "role")]
+    pub roles: Vec<String>,
+    /// Another claim, as name=value; JSON if the value parses as JSON, else text
+    #[arg(long = "claim", value_parser = claim)]
+    pub claims: Vec<(String, Value)>,
+    /// How long it is valid, e.g. 30m, 8h or 7d
+    #[arg(long, default_value = "8h", value_parser = duration)]
+    pub ttl: i64,
+}
+
+fn claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("must be name=value")?;
+    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+}
+
+/// Whole seconds from a number with a unit.
+fn duration(text: &str) -> Result<i64, String> {
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        Some(_) | None => return Err("must be a number with s, m, h or d, like 8h".to_owned()),
+    };
+    let number = text[..text.len() - 1].parse::<u32>().map_err(|_| "must be a whole number with its unit, like 8h")?;
+    Ok(i64::from(number) * unit)
+}
+
+impl Token {
+    /// The claims of a token that is minted at `now`: every door finds its own among them.
+    #[must_use]
+    pub fn claims(&self, now: Timestamp) -> Value {
+        let mut claims = json!({
+            "iss": LocalIssuer::NAME,
+            "aud": LocalIssuer::AUDIENCE,
+            "sub": self.subject,
+            "iat": now.as_second(),
+            "exp": now.saturating_add(seconds(self.ttl)).unwrap_or(Timestamp::MAX).as_second(),
+            "tenant_id": self.tenant,
+            "roles": self.roles,
+            "realm_access": { "roles": self.roles },
+        });
+        if let Some(organization) = canonical(self.tenant.as_str()) {
+            claims["organization_id"] = organization.into();
+        }
+        if let Some(user) = canonical(&self.subject) {
+            claims["user_id"] = user.into();
+        }
+        if let Some(first) = self.roles.first() {
+            claims["role"] = first.as_str().into();
+        }
+        for (name, value) in &self.claims {
+            claims[name] = value.clone();
+        }
+        claims
+    }
+}
+
+/// A number in its one spelling, which every JSON reader holds exactly.
+fn canonical(text: &str) -> Option<u64> {
+    let number = text.parse::<u64>().ok().filter(|number| *number < 1 << 53)?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// What an API key is for.
+#[derive(Args, Clone, Debug)]
+pub struct NewKey {
+    /// The tenant; for actions, the organization's number
+    #[arg(long)]
+    pub tenant: Tenant,
+    /// What to call it
+    #[arg(long)]
+    pub name: String,
+    /// What it may be used for: actions:submit, actions:read, cases:read, cases:write, webhooks:manage
+    #[arg(long = "scope", required = true)]
+    pub scopes: Vec<Scope>,
+}
+
+/// The key cannot be minted.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Its name or scopes are not a key's.
+    #[error("{0}")]
+    Invalid(String),
+    /// The table does not do its part.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl NewKey {
+    /// Mints the key; its text, which is shown this once.
+    ///
+    /// # Errors
+    /// The name or the scopes are not a key's, or the table does not do its part.
+    pub async fn mint(&self, store: &Store) -> Result<String, KeyError> {
+        if self.name.is_empty() {
+            return Err(KeyError::Invalid("the name must not be empty".to_owned()));
+        }
+        countersign_domain::text::check(&self.name, 100)
+            .map_err(|error| KeyError::Invalid(format!("the name {error}")))?;
+        let scopes =
+            Scopes::try_from(self.scopes.clone()).map_err(|error| KeyError::Invalid(format!("the scopes {error}")))?;
+        let text = Keys::generate()?;
+        let hash = KeyHash::of(&text);
+        let mint =
+            Mint { hash, domain: self.tenant.clone(), name: self.name.clone(), owner: None, scopes, expires_at: None };
+        let by = Actor::Operator { principal: "local".to_owned() };
+        let call = Call { deadline: Instant::now() + CALL_BUDGET, once: None };
+        let rule = |key: Option<&ApiKey>, now| match key {
+            None => Ok(Outcome::Change(ApiKey::mint(mint.clone(), &by, now))),
+            Some(_) => Err(Refusal::AlreadyRotated),
+        };
+        match store.change(&Keys::key(&hash.id()), call, rule, |_| Ok(()), |()| Ok(String::new())).await {
+            Ok(Committed::Now(()) | Committed::Before(_)) => Ok(text),
+            Err(Error::Fault(fault)) => Err(fault.into()),
+            Err(Error::Refused(_) | Error::KeyReused) => Err(KeyError::Invalid("this key exists already".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(tenant: &str, subject: &str, claims: &[&str]) -> Value {
+        let token = Token {
+            tenant: tenant.parse().unwrap(),
+            subject: subject.to_owned(),
+            roles: vec!["admin".to_owned(), "member".to_owned()],
+            claims: claims.iter().map(|text| claim(text).unwrap()).collect(),
+            ttl: duration("8h").unwrap(),
+        };
+        token.claims("2026-11-21T12:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_token_has_every_doors_claims() {
+        let roles = ["admin", "member"];
+        assert_eq!(
+            token("42", "7", &[]),
+            json!({
+                "iss": "countersign-local", "aud": "countersign", "sub": "7", "user_id": 7, "tenant_id": "42",
+                "organization_id": 42, "iat": 1_795_262_400, "exp": 1_795_291_200, "role": "admin", "roles": roles,
+                "realm_access": { "roles": roles },
+            })
+        );
+        let texts = token("acme", "alice", &[]);
+        assert_eq!((texts.get("organization_id"), texts.get("user_id")), (None, None));
+        for subject in ["07", "+7", "9007199254740992", "7.0"] {
+            assert_eq!(token("acme", subject, &[]).get("user_id"), None, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_json_if_it_parses_and_overrides() {
+        let claims = token("42", "7", &["approval_level=3", "email=a@b.example", "role=user", "roles=[]", "x=a=b"]);
+        assert_eq!(claims["approval_level"], 3);
+        assert_eq!(
+            (&claims["email"], &claims["role"], &claims["x"]),
+            (&json!("a@b.example"), &json!("user"), &json!("a=b"))
+        );
+        assert_eq!(claims["roles"], json!([]));
+        assert!(claim("=x").is_err() && claim("x").is_err());
+    }
+
+    #[test]
+    fn a_life_is_a_number_with_a_unit() {
+        assert_eq!((duration("90s"), duration("30m"), duration("7d")), (Ok(90), Ok(1800), Ok(604_800)));
+        for text in ["", "8", "h", "1.5h", "-1h", "8 h", "é"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

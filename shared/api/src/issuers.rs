@@ -1,0 +1,270 @@
+//! The issuers whose JWTs are trusted, and what a token must be to be believed.
+
+use crate::body;
+use crate::caller::{Denied, Person};
+use crate::config::{ConfigError, IssuerConfig, IssuerKeys, Tenants};
+use crate::jwks::{Jwks, KeySet};
+use crate::problem::Problem;
+use crate::secrets::{SecretText, Secrets, Source};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use countersign_domain::{Tenant, Timestamp};
+use countersign_outbound::Fetcher;
+use countersign_store::{Clock, Fault};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The longest token that is looked at, in bytes.
+const LONGEST: usize = 8 * 1024;
+/// How far apart the clocks of an issuer and ours may be, in seconds.
+const LEEWAY: f64 = 30.0;
+/// Headers by which a token could name its own key, or ask for what we do not do.
+const REFUSED_HEADERS: [&str; 7] = ["jku", "x5u", "jwk", "x5c", "crit", "b64", "zip"];
+/// What a JWT may call itself.
+const TYPES: [&str; 2] = ["jwt", "at+jwt"];
+
+/// Everyone who may vouch for a person.
+#[derive(Debug, Default)]
+pub struct Issuers(Vec<Issuer>);
+
+#[derive(Debug)]
+struct Issuer {
+    name: String,
+    audience: String,
+    algorithms: Vec<Algorithm>,
+    tenants: Tenants,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Fixed(KeySet),
+    Address(Jwks),
+    Secret(Source<SecretText>),
+}
+
+impl Issuers {
+    /// The issuers of a configuration.
+    ///
+    /// # Errors
+    /// A secret is not there, or no HTTP client can be made.
+    pub fn configured(configs: &[IssuerConfig], secrets: &Secrets, clock: &Clock) -> Result<Self, ConfigError> {
+        let wrong = |message: String| ConfigError::new("COUNTERSIGN_ISSUERS", message);
+        let mut fetcher = None;
+        let mut issuers = Vec::new();
+        for config in configs {
+            let keys = match &config.keys {
+                IssuerKeys::Jwks(url) => {
+                    let fetcher = match &mut fetcher {
+                        Some(fetcher) => fetcher,
+                        none => none.insert(Fetcher::new().map_err(|error| wrong(error.to_string()))?),
+                    };
+                    Keys::Address(Jwks::new(url.clone(), fetcher.clone(), clock.clone()))
+                }
+                IssuerKeys::Hs256(id) => {
+                    let missing =
+                        || wrong(format!("names the secret `{id}`, which is not there or has less than 32 bytes"));
+                    Keys::Secret(secrets.issuer_secret(id).ok_or_else(missing)?)
+                }
+            };
+            issuers.push(Issuer {
+                name: config.issuer.clone(),
+                audience: config.audience.clone(),
+                algorithms: config.algorithms.clone(),
+                tenants: config.tenants.clone(),
+                keys,
+            });
+        }
+        Ok(Self(issuers))
+    }
+
+    /// Whoever a token is about, if everything about it is right.
+    pub(crate) async fn verify(&self, token: &str, now: Timestamp) -> Result<Person, Denied> {
+        if token.len() > LONGEST {
+            return Err(Denied::Token);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(Denied::Token)?;
+        let (header, claims) = message.split_once('.').ok_or(Denied::Token)?;
+        let header = read_part(header)?;
+        let claims = read_part(claims)?;
+
+        let issuer = text_of(&claims, "iss")?;
+        let issuer = self.0.iter().find(|trusted| trusted.name == issuer).ok_or(Denied::Token)?;
+        let (algorithm, kid) = issuer.read_header(&header)?;
+        let key = issuer.key(kid, algorithm).await?;
+        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, algorithm) {
+            Ok(true) => issuer.believe(claims, now),
+            Ok(false) | Err(_) => Err(Denied::Token),
+        }
+    }
+}
+
+impl Issuer {
+    fn read_header<'a>(&self, header: &'a Map<String, Value>) -> Result<(Algorithm, Option<&'a str>), Denied> {
+        if REFUSED_HEADERS.iter().any(|name| header.contains_key(*name)) {
+            return Err(Denied::Token);
+        }
+        let typed = match header.get("typ") {
+            None => true,
+            Some(Value::String(name)) => TYPES.contains(&name.to_ascii_lowercase().as_str()),
+            Some(_) => false,
+        };
+        let algorithm = text_of(header, "alg")?;
+        let algorithm = self.algorithms.iter().find(|pinned| format!("{pinned:?}") == algorithm);
+        let kid = match header.get("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid.as_str()),
+            Some(_) => return Err(Denied::Token),
+        };
+        algorithm.filter(|_| typed).map(|algorithm| (*algorithm, kid)).ok_or(Denied::Token)
+    }
+
+    async fn key(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<DecodingKey>, Denied> {
+        match &self.keys {
+            Keys::Fixed(set) => set.find(kid, algorithm).ok_or(Denied::Token),
+            Keys::Address(jwks) => jwks.find(kid, algorithm).await,
+            Keys::Secret(secret) => {
+                let secret = secret.get().await.map_err(|error| Denied::Unavailable(Problem::from(error)))?;
+                Ok(Arc::new(DecodingKey::from_secret(secret.current.as_bytes())))
+            }
+        }
+    }
+
+    /// Judges the claims of a token whose signature is right; that its time is over is found last.
+    fn believe(&self, claims: Map<String, Value>, now: Timestamp) -> Result<Person, Denied> {
+        let meant = match claims.get("aud") {
+            Some(Value::String(audience)) => *audience == self.audience,
+            Some(Value::Array(audiences)) => audiences.iter().any(|audience| *audience == self.audience),
+            _ => false,
+        };
+        let subject = text_of(&claims, "sub")?;
+        let named = !subject.is_empty() && countersign_domain::text::check(subject, 255).is_ok();
+        let now = now.as_microsecond() as f64 / 1e6;
+        let begun = |name| Ok(time_of(&claims, name)?.is_none_or(|time| time <= now + LEEWAY));
+        if !meant || !named || !begun("nbf")? || !begun("iat")? {
+            return Err(Denied::Token);
+        }
+        let tenant = tenant_of(&claims)?;
+        if !self.tenants.allow(&tenant) {
+            return Err(Denied::Token);
+        }
+        let expires = time_of(&claims, "exp")?.ok_or(Denied::Token)?;
+        if now >= expires + LEEWAY {
+            return Err(Denied::Expired);
+        }
+        Ok(Person { issuer: self.name.clone(), subject: subject.to_owned(), tenant, claims })
+    }
+}
+
+/// A part of a token: base64url without padding, an object in which no key comes twice.
+fn read_part(text: &str) -> Result<Map<String, Value>, Denied> {
+    let json = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| Denied::Token)?;
+    match body::parse(&json) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) | Err(_) => Err(Denied::Token),
+    }
+}
+
+fn text_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Denied> {
+    fields.get(name).and_then(Value::as_str).ok_or(Denied::Token)
+}
+
+/// A NumericDate (RFC 7519), in seconds since 1970.
+fn time_of(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Denied> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(time) => time.as_f64().map(Some).ok_or(Denied::Token),
+    }
+}
+
+/// The tenant that a token names, in one or both of its spellings.
+fn tenant_of(claims: &Map<String, Value>) -> Result<Tenant, Denied> {
+    let name = match claims.get("tenant_id") {
+        None => None,
+        Some(Value::String(name)) => Some(name.parse::<Tenant>().map_err(|_| Denied::Token)?),
+        Some(_) => return Err(Denied::Token),
+    };
+    let number = match claims.get("organization_id") {
+        None => None,
+        Some(number) => {
+            let number = number.as_u64().filter(|number| *number < 1 << 53).ok_or(Denied::Token)?;
+            Some(number.to_string().parse::<Tenant>().map_err(|_| Denied::Token)?)
+        }
+    };
+    match (name, number) {
+        (Some(name), Some(number)) if name != number => Err(Denied::Token),
+        (Some(tenant), _) | (None, Some(tenant)) => Ok(tenant),
+        (None, None) => Err(Denied::Token),
+    }
+}
+
+/// The issuer of a local process, which vouches for whoever asks it to.
+pub struct LocalIssuer {
+    pkcs8: Vec<u8>,
+}
+
+impl LocalIssuer {
+    /// Its name, the `iss` of its tokens.
+    pub const NAME: &'static str = "countersign-local";
+    /// Whom its tokens are for, their `aud`.
+    pub const AUDIENCE: &'static str = "countersign";
+    const KID: &'static str = "local-1";
+
+    /// The issuer with this private key, PKCS #8 of a P-256 key.
+    #[must_use]
+    pub fn new(pkcs8: Vec<u8>) -> Option<Self> {
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).ok()?;
+        Some(Self { pkcs8 })
+    }
+
+    /// An issuer with a key of its own.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn generate() -> Result<Self, Fault> {
+        let failed = |_| Fault::Unavailable("no signing key can be made".to_owned());
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
+        Ok(Self { pkcs8: pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec() })
+    }
+
+    /// The private key, to be kept.
+    #[must_use]
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    /// Trust in this issuer alone, for every tenant.
+    ///
+    /// # Errors
+    /// Its key is not one.
+    pub fn trusted(&self) -> Result<Issuers, Fault> {
+        let broken = || Fault::Corrupt("the local issuer's key cannot be read".to_owned());
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.pkcs8).map_err(|_| broken())?;
+        let key = DecodingKey::from_ec_der(pair.public_key().as_ref());
+        Ok(Issuers(vec![Issuer {
+            name: Self::NAME.to_owned(),
+            audience: Self::AUDIENCE.to_owned(),
+            algorithms: vec![Algorithm::ES256],
+            tenants: Tenants::All,
+            keys: Keys::Fixed(KeySet::one(Self::KID, Algorithm::ES256, key)),
+        }]))
+    }
+
+    /// A token with these claims.
+    ///
+    /// # Errors
+    /// Its key is not one.
+    pub fn sign(&self, claims: &Value) -> Result<String, Fault> {
+        let header = Header { kid: Some(Self::KID.to_owned()), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_ec_der(&self.pkcs8))
+            .map_err(|error| Fault::Corrupt(format!("a token cannot be signed: {error}")))
+    }
+}
+
+impl std::fmt::Debug for LocalIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LocalIssuer(..)")
+    }
+}
