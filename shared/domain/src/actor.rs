@@ -29,6 +29,19 @@ pub enum Actor {
     Clock,
 }
 
+impl Actor {
+    /// Its name as whoever vouches for it knows it, without its kind.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Operator { principal } => principal,
+            Self::User { subject, .. } => subject,
+            Self::Key { id } => id,
+            Self::Clock => "clock",
+        }
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

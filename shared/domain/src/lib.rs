@@ -9,6 +9,7 @@ pub mod change;
 pub mod cosignature;
 pub mod key_ring;
 pub mod override_token;
+pub mod remediation;
 mod tenant;
 pub mod text;
 

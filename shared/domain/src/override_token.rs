@@ -1,11 +1,12 @@
 //! The override token: minted for one event of one customer, decided at most once.
 
 use crate::{
-    Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, seconds, whole_second,
+    Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, seconds, text::text_of,
+    whole_second,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 use uuid::Uuid;
 
 /// The longest life of a token, in minutes.
@@ -52,36 +53,6 @@ impl FromStr for Decision {
     }
 }
 
-macro_rules! text_of {
-    ($($name:ident, $error:ident;)*) => { $(
-        impl $name {
-            /// The text itself.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = $error;
-            fn try_from(text: String) -> Result<Self, $error> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    )* };
-}
 text_of! { EventId, InvalidEventId; Decision, InvalidDecision; }
 
 /// A one-time token that authorizes one decision about one event.

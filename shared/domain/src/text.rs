@@ -22,6 +22,39 @@ pub fn check(text: &str, limit: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// What every type has that is a text of its own grammar, each with its error; the grammar is its `FromStr`.
+macro_rules! text_of {
+    ($($name:ident, $error:ident;)*) => { $(
+        impl $name {
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = $error;
+            fn try_from(text: String) -> Result<Self, $error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )* };
+}
+pub(crate) use text_of;
+
 #[cfg(test)]
 mod tests {
     use super::*;

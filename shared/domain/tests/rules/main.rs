@@ -10,6 +10,8 @@ mod key_ring;
 mod override_histories;
 mod override_token;
 mod plain_words;
+mod remediation;
+mod remediation_histories;
 
 use countersign_domain::{Actor, Change, Outcome, Timestamp};
 use jiff::SignedDuration;

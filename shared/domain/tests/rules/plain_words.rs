@@ -2,6 +2,7 @@
 
 use crate::{at, operator};
 use countersign_domain::override_token::{OverrideToken, Status};
+use countersign_domain::remediation::{self, Remediation};
 use countersign_domain::{Actor, EntryClass, Record, Tenant, key_ring, override_token, rfc3339, seconds, text};
 use serde_json::json;
 
@@ -12,6 +13,18 @@ fn an_actor_is_written_with_its_kind() {
         serde_json::to_value(operator()).unwrap(),
         json!({ "kind": "operator", "principal": "arn:aws:iam::123456789012:role/remediation" })
     );
+}
+
+#[test]
+fn an_actor_has_the_name_that_it_is_known_by() {
+    for (actor, name) in [
+        (operator(), "arn:aws:iam::123456789012:role/remediation"),
+        (Actor::User { issuer: "https://login.example.com".to_owned(), subject: "user-1".to_owned() }, "user-1"),
+        (Actor::Key { id: "key_0f".to_owned() }, "key_0f"),
+        (Actor::Clock, "clock"),
+    ] {
+        assert_eq!(actor.name(), name);
+    }
 }
 
 #[test]
@@ -50,6 +63,7 @@ fn a_full_ring_says_how_many_keys_it_holds() {
 fn records_keep_the_kind_and_schema_that_they_are_stored_under() {
     assert_eq!((OverrideToken::KIND, OverrideToken::SCHEMA), ("override", 1));
     assert_eq!((key_ring::KeyRing::KIND, key_ring::KeyRing::SCHEMA), ("keyring", 1));
+    assert_eq!((Remediation::KIND, Remediation::SCHEMA), ("remediation", 1));
 }
 
 #[test]
@@ -57,12 +71,56 @@ fn there_is_no_schema_before_the_first() {
     for schema in [0, 1, 2] {
         assert_eq!(OverrideToken::upgrade(schema, json!({})), None);
         assert_eq!(key_ring::KeyRing::upgrade(schema, json!({})), None);
+        assert_eq!(Remediation::upgrade(schema, json!({})), None);
     }
 }
 
 #[test]
 fn the_longest_life_of_a_token_is_a_day() {
     assert_eq!(override_token::MAX_TTL_MINUTES, 1440);
+}
+
+#[test]
+fn every_decision_report_and_status_of_a_remediation_has_its_documented_word() {
+    use remediation::{Decision, Progress, Status};
+    let decisions = [(Decision::Approve, "approve"), (Decision::Reject, "reject")];
+    let reports = [(Progress::Running, "running"), (Progress::Completed, "completed"), (Progress::Failed, "failed")];
+    let statuses = [
+        (Status::Proposed, "proposed"),
+        (Status::Executing, "executing"),
+        (Status::Executed, "executed"),
+        (Status::Rejected, "rejected"),
+        (Status::Failed, "failed"),
+        (Status::Expired, "expired"),
+    ];
+    for (decision, word) in decisions {
+        assert_eq!((decision.as_str(), word.parse()), (word, Ok(decision)));
+    }
+    for (report, word) in reports {
+        assert_eq!((report.as_str(), word.parse()), (word, Ok(report)));
+    }
+    for (status, word) in statuses {
+        assert_eq!((status.as_str(), word.parse()), (word, Ok(status)));
+    }
+    let message = "approved".parse::<Decision>().unwrap_err().to_string();
+    assert_eq!(message, "must be one of approve, reject");
+    for word in ["", "Running", "running ", "pending"] {
+        assert_eq!(word.parse::<Progress>().unwrap_err().to_string(), "must be one of running, completed, failed");
+    }
+    // The source lists `approved`, which no remediation ever is.
+    assert!("approved".parse::<Status>().is_err());
+}
+
+#[test]
+fn a_late_answer_is_told_what_to_do() {
+    assert!(remediation::Refusal::Expired.to_string().contains("create a new remediation"));
+}
+
+#[test]
+fn the_limits_of_a_remediation_are_the_documented_ones() {
+    use remediation::{MAX_DESCRIPTION, MAX_NOTES, MAX_OUTPUT, MAX_STEPS, MAX_TIMEOUT_MINUTES, MAX_TITLE};
+    let limits = (MAX_TITLE, MAX_STEPS, MAX_DESCRIPTION, MAX_TIMEOUT_MINUTES, MAX_NOTES, MAX_OUTPUT);
+    assert_eq!(limits, (300, 50, 2000, 10_080, 2000, 10_000));
 }
 
 #[test]
