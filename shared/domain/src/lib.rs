@@ -3,6 +3,7 @@
 //! Nothing in here reads a clock, draws a random number or does I/O; time, ids and keys are arguments.
 
 mod actor;
+pub mod api_key;
 pub mod chain;
 pub mod change;
 pub mod cosignature;
