@@ -1,12 +1,15 @@
 //! `countersign verify`: checks the audit chains of a tenant, while a server runs or not.
 
+use countersign_domain::api_key::ApiKey;
+use countersign_domain::case::Case;
 use countersign_domain::key_ring::KeyRing;
 use countersign_domain::override_token::OverrideToken;
+use countersign_domain::remediation::Remediation;
 use countersign_domain::{Record, Tenant};
 use countersign_store::{Fault, Store, Verified};
 
 /// The kinds of record that a tenant can have.
-const KINDS: [&str; 2] = [OverrideToken::KIND, KeyRing::KIND];
+const KINDS: [&str; 5] = [OverrideToken::KIND, KeyRing::KIND, Remediation::KIND, Case::KIND, ApiKey::KIND];
 
 /// Verifies all records of a tenant, up to the first that is broken.
 ///
