@@ -23,8 +23,13 @@ struct Tree {
 impl Tree {
     fn read() -> Self {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+        let version = Command::new(env!("CARGO")).arg("-vV").output().unwrap();
+        let version = String::from_utf8(version.stdout).unwrap();
+        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+        // Only this platform's packages are here for sure.
         let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--locked", "--offline", "--manifest-path", manifest])
+            .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
+            .args(["--manifest-path", manifest])
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
