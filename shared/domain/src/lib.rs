@@ -4,6 +4,7 @@
 
 mod actor;
 pub mod api_key;
+pub mod case;
 pub mod chain;
 pub mod change;
 pub mod cosignature;

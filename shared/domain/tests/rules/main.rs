@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod api_key;
+mod case;
+mod case_histories;
 mod chain;
 mod cosignature;
 mod grammars;
