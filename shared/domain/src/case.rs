@@ -5,7 +5,7 @@ use crate::{Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject,
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::{collections::HashSet, fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 use uuid::Uuid;
 
 /// The entry of a case's birth.
@@ -174,7 +174,7 @@ impl TryFrom<Vec<Uuid>> for EventIds {
         if ids.len() > MAX_EVENT_IDS {
             return Err(TooManyEventIds);
         }
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         ids.retain(|id| seen.insert(*id));
         Ok(Self(ids))
     }
