@@ -1,9 +1,10 @@
 //! The management plane's own calls: API keys and organizations' settings.
 
-pub mod keys;
+mod keys;
+mod policies;
 
 use axum::Router;
-use axum::routing::{delete, post};
+use axum::routing::{delete, get, post};
 use countersign_api::App;
 
 /// The door's URLs.
@@ -12,4 +13,5 @@ pub fn routes() -> Router<App> {
         .route("/api-keys", post(keys::mint).get(keys::list))
         .route("/api-keys/{id}", delete(keys::revoke))
         .route("/api-keys/{id}/rotate", post(keys::rotate))
+        .route("/organizations/{id}/actions-policy", get(policies::show).put(policies::set))
 }

@@ -6,6 +6,7 @@ use crate::caller::Caller;
 use crate::config::Config;
 use crate::issuers::Issuers;
 use crate::keys::Keys;
+use crate::policies::Policies;
 use crate::problem::Problem;
 use crate::rate::Rate;
 use crate::secrets::{Secrets, SecretsError};
@@ -27,8 +28,12 @@ pub struct App {
     pub(crate) issuers: Arc<Issuers>,
     /// The API keys that were seen lately.
     pub keys: Arc<Keys>,
+    /// The organizations' settings that were seen lately.
+    pub policies: Arc<Policies>,
     /// Where `now` comes from.
     pub clock: Clock,
+    /// Where this process runs: `aws` or `local`.
+    pub environment: &'static str,
     pub(crate) rate: Arc<Rate>,
 }
 
@@ -73,6 +78,8 @@ impl App {
             secrets: Arc::new(secrets),
             issuers: Arc::new(issuers),
             keys: Arc::new(Keys::new(clock.clone())),
+            policies: Arc::new(Policies::new(clock.clone())),
+            environment: config.environment,
             clock,
             rate: Arc::new(Rate::new(config.rate)),
         }

@@ -17,6 +17,8 @@ pub struct Config {
     pub rate: u32,
     /// `COUNTERSIGN_ISSUERS`: whose JWTs are trusted; `None` if it is not set.
     pub issuers: Option<Vec<IssuerConfig>>,
+    /// Where the process runs: `aws` or `local`.
+    pub environment: &'static str,
 }
 
 /// One issuer of JWTs, as `COUNTERSIGN_ISSUERS` describes it.
@@ -134,7 +136,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         }
     }
 
-    fn config(&self, rate: u32) -> Result<Config, ConfigError> {
+    fn config(&self, environment: &'static str, rate: u32) -> Result<Config, ConfigError> {
         let rate = self.parsed("COUNTERSIGN_RATE", rate, "a whole number of requests per second")?;
         let issuers = match self.get("COUNTERSIGN_ISSUERS")? {
             None => None,
@@ -142,7 +144,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
                 Some(read_issuers(&text).map_err(|message| ConfigError::new("COUNTERSIGN_ISSUERS", message))?)
             }
         };
-        Ok(Config { rate, issuers })
+        Ok(Config { rate, issuers, environment })
     }
 }
 
@@ -220,7 +222,7 @@ impl Lambda {
             })?;
         }
         Ok(Self {
-            config: variables.config(100)?,
+            config: variables.config("aws", 100)?,
             table: variables.required("COUNTERSIGN_TABLE")?,
             override_secret_id: variables.get("COUNTERSIGN_OVERRIDE_SECRET_ID")?,
             root_key_id: variables.required("COUNTERSIGN_ROOT_KEY_ID")?,
@@ -241,7 +243,7 @@ impl Local {
         }
         let address = "an address and a port, like 127.0.0.1:8080";
         let local = Self {
-            config: variables.config(0)?,
+            config: variables.config("local", 0)?,
             listen: variables.parsed("COUNTERSIGN_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)), address)?,
             management_listen: variables.parsed(
                 "COUNTERSIGN_MANAGEMENT_LISTEN",

@@ -2,6 +2,8 @@
 //!
 //! Nothing in here reads a clock, draws a random number or does I/O; time, ids and keys are arguments.
 
+pub mod action;
+pub mod actions_policy;
 mod actor;
 pub mod api_key;
 pub mod case;
@@ -11,6 +13,7 @@ pub mod cosignature;
 pub mod key_ring;
 pub mod override_token;
 pub mod remediation;
+pub mod risk;
 mod tenant;
 pub mod text;
 
