@@ -11,6 +11,7 @@ pub mod chain;
 pub mod change;
 pub mod cosignature;
 pub mod key_ring;
+pub mod logic;
 pub mod override_token;
 pub mod remediation;
 pub mod risk;
