@@ -1,5 +1,7 @@
 //! `countersign verify`: checks the audit chains of a tenant, while a server runs or not.
 
+use countersign_domain::action::Action;
+use countersign_domain::actions_policy::KeptPolicy;
 use countersign_domain::api_key::ApiKey;
 use countersign_domain::case::Case;
 use countersign_domain::key_ring::KeyRing;
@@ -9,7 +11,8 @@ use countersign_domain::{Record, Tenant};
 use countersign_store::{Fault, Store, Verified};
 
 /// The kinds of record that a tenant can have.
-const KINDS: [&str; 5] = [OverrideToken::KIND, KeyRing::KIND, Remediation::KIND, Case::KIND, ApiKey::KIND];
+const KINDS: [&str; 7] =
+    [OverrideToken::KIND, KeyRing::KIND, Remediation::KIND, Action::KIND, KeptPolicy::KIND, Case::KIND, ApiKey::KIND];
 
 /// Verifies all records of a tenant, up to the first that is broken.
 ///

@@ -1,5 +1,6 @@
 //! The clock: looks at everything whose due time has come, so that deadlines pass without anyone's call.
 
+use countersign_domain::action::Action;
 use countersign_domain::remediation::Remediation;
 use countersign_domain::{Record, Timestamp};
 use countersign_store::{Due, DueKind, Fault, SHARDS, Store};
@@ -46,6 +47,7 @@ async fn handle(store: &Store, due: &Due, stop_at: Instant) -> Result<(), Fault>
     match due.kind() {
         // Nobody can subscribe yet: there is no one left to tell.
         DueKind::Change => store.done(due, stop_at).await,
+        DueKind::Record(Action::KIND) => store.tick::<Action>(due, stop_at).await,
         DueKind::Record(Remediation::KIND) => store.tick::<Remediation>(due, stop_at).await,
         DueKind::Record(kind) => Err(Fault::Corrupt(format!("records of kind {kind} are never due"))),
     }

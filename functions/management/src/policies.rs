@@ -1,7 +1,7 @@
 //! Organizations' settings for their agents' actions.
 
 use axum::extract::State;
-use countersign_api::{Answer, App, Call, Form, JsonBody, PathText, Place, Policies, Problem, Detail};
+use countersign_api::{Answer, App, Call, Detail, Form, JsonBody, PathText, Place, Policies, Problem};
 use countersign_domain::Tenant;
 use countersign_domain::actions_policy::{
     ActionsPolicy, FURTHEST_POINTS, KeptPolicy, MAX_POINTS, MAX_RULES, MAX_TTL_MINUTES, Rule, Verdict,
@@ -33,7 +33,8 @@ pub(crate) async fn set(
 ) -> Result<Answer, Problem> {
     let organization = organization(&id)?;
     call.about(&organization);
-    let policy = read(body.clone()).map_err(|problem| Problem { status: StatusCode::UNPROCESSABLE_ENTITY, ..problem })?;
+    let policy =
+        read(body.clone()).map_err(|problem| Problem { status: StatusCode::UNPROCESSABLE_ENTITY, ..problem })?;
     let set = app
         .change(
             &call,
@@ -111,7 +112,8 @@ fn rule(value: &Value) -> Result<Rule, String> {
             return Err(of("has a level although it does not require approval".to_owned()));
         }
         Some(level) => {
-            let level = Form::integer(1, HIGHEST_LEVEL)(level).map_err(|error| of(format!("has a level that {error}")))?;
+            let level =
+                Form::integer(1, HIGHEST_LEVEL)(level).map_err(|error| of(format!("has a level that {error}")))?;
             u8::try_from(level).ok()
         }
     };

@@ -211,11 +211,41 @@ impl FromRequestParts<App> for PathText {
 #[derive(Debug)]
 pub struct QueryText(pub String);
 
+/// The path and the query string of a list that is read by offset.
+#[derive(Debug)]
+pub struct Target {
+    path: String,
+    /// The query string as it was sent.
+    pub query: String,
+}
+
+impl Target {
+    /// The same path and query with another `offset`.
+    #[must_use]
+    pub fn with_offset(&self, offset: usize) -> String {
+        let others = form_urlencoded::parse(self.query.as_bytes()).filter(|(name, _)| name != "offset");
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(others)
+            .append_pair("offset", &offset.to_string())
+            .finish();
+        format!("{}?{query}", self.path)
+    }
+}
+
 impl FromRequestParts<App> for QueryText {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
         Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+    }
+}
+
+impl FromRequestParts<App> for Target {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let path = parts.uri.path().to_owned();
+        Ok(Self { path, query: parts.uri.query().unwrap_or_default().to_owned() })
     }
 }
 

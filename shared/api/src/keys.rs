@@ -22,6 +22,16 @@ pub struct Keys {
     clock: Clock,
 }
 
+/// Random bits, for ids that need no more.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn random_bits() -> Result<u64, Fault> {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).map_err(|_| Fault::Unavailable("no random numbers".to_owned()))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
 impl Keys {
     pub(crate) fn new(clock: Clock) -> Self {
         Self { seen: Aging::new(USABLE_SECONDS, clock.clone()), clock }

@@ -46,7 +46,8 @@ pub struct RiskTable {
 
 impl Default for RiskTable {
     fn default() -> Self {
-        let table = |points: &[(&str, i64)]| points.iter().map(|(name, points)| ((*name).to_owned(), *points)).collect();
+        let table =
+            |points: &[(&str, i64)]| points.iter().map(|(name, points)| ((*name).to_owned(), *points)).collect();
         Self { base_points: table(&BASE_POINTS), indicator_points: table(&INDICATOR_POINTS) }
     }
 }

@@ -171,7 +171,8 @@ impl Store {
         Ok(Ok(Page { rows: walked.rows, next: end.map(|end| cursor.keys.seal(&scope, &end.write())) }))
     }
 
-    /// A page that starts `offset` records after the first. With `matches`, both count only what it lets through.
+    /// A page that starts `offset` records after the first, of those that `shape` makes a row of. With `matches`, both
+    /// offset and limit count only what it lets through.
     ///
     /// # Errors
     /// The table does not answer, or what is stored cannot be read.
@@ -181,12 +182,12 @@ impl Store {
         offset: usize,
         deadline: Instant,
         matches: Option<impl Fn(&R) -> bool>,
-        shape: impl Fn(R) -> T,
+        shape: impl Fn(R) -> Option<T>,
     ) -> Result<Page<usize>, Fault> {
         let index = Index::new(R::KIND, query.tenant, query.by, query.order);
         let Some(matches) = matches else {
-            let walked = self
-                .walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| Some(shape(found.record)));
+            let walked =
+                self.walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| shape(found.record));
             let walked = walked.await?;
             return Ok(Page { rows: walked.rows, next: walked.more.then_some(offset + walked.looked_at) });
         };
@@ -195,7 +196,7 @@ impl Store {
             let matching = matches(&found.record);
             let shown = matching && skipped == offset;
             skipped += usize::from(matching && !shown);
-            shown.then(|| shape(found.record))
+            if shown { shape(found.record) } else { None }
         });
         let walked = walked.await?;
         let next = offset + walked.rows.len();

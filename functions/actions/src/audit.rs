@@ -1,0 +1,374 @@
+//! The audit log of an organization's actions: listed, exported, verified, and as the agents' SDK shows it.
+
+use crate::caller::{Audit, AuditBySdk, Member};
+use crate::follow::{FURTHEST, LARGEST_PAGE, PAGE};
+use crate::words::id_in_body;
+use axum::extract::State;
+use countersign_api::{Answer, App, Call, Form, Problem, QueryText, Target};
+use countersign_domain::action::{Action, ActionId, IDS};
+use countersign_domain::{Actor, Entry, Record, Tenant, Timestamp, rfc3339, seconds};
+use countersign_store::{COUNTED, Cursor, Fault, LogQuery, PAGE_BYTES, StoredChange};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a verification over HTTP goes on before it gives a cursor.
+const VERIFY_WITHIN: Duration = Duration::from_secs(15);
+const NAMES: [&str; 7] = [
+    "action_submitted",
+    "action_approved",
+    "action_denied",
+    "action_cancelled",
+    "action_expired",
+    "action_completed",
+    "action_failed",
+];
+
+/// A line of the audit log.
+#[derive(Serialize)]
+struct Line {
+    audit_id: u64,
+    action_type: String,
+    user_id: Option<u64>,
+    organization_id: u64,
+    timestamp: String,
+    details: String,
+    ip_address: Option<String>,
+    user_agent: Option<String>,
+    correlation_id: String,
+    #[serde(skip)]
+    actor: Actor,
+    #[serde(skip)]
+    action: String,
+}
+
+/// The id of a line: it follows from which change of which action it is, so that nothing has to count.
+fn audit_id(organization: u64, action: &str, version: u64) -> u64 {
+    let hash = Sha256::digest(format!("{organization}/{action}/{version}"));
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)) % (IDS - 1) + 1
+}
+
+impl Line {
+    fn new(organization: u64, change: &StoredChange) -> Option<Self> {
+        let Entry { name, at, data, actor, .. } = change.body.entries.last()?;
+        let text = |name: &str| data[name].as_str().map(str::to_owned);
+        Some(Self {
+            audit_id: audit_id(organization, &change.id, change.body.version),
+            action_type: name.clone(),
+            user_id: data["user_id"].as_u64(),
+            organization_id: organization,
+            timestamp: rfc3339(*at),
+            details: text("details").unwrap_or_default(),
+            ip_address: text("ip_address"),
+            user_agent: text("user_agent"),
+            correlation_id: text("correlation_id").unwrap_or_default(),
+            actor: actor.clone(),
+            action: change.id.clone(),
+        })
+    }
+}
+
+/// What happened to one action, as its details show it.
+pub(crate) fn trail<R>(caller: &Member<R>, history: &[StoredChange]) -> Vec<Value> {
+    let lines = history.iter().filter_map(|change| Line::new(caller.organization, change));
+    lines
+        .map(|line| {
+            json!({
+                "audit_id": line.audit_id,
+                "action_type": line.action_type,
+                "user_id": line.user_id,
+                "timestamp": line.timestamp,
+                "details": line.details,
+            })
+        })
+        .collect()
+}
+
+/// Which lines are asked for.
+struct Filter {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    name: Option<String>,
+    user: Option<String>,
+    action: Option<Option<ActionId>>,
+}
+
+impl Filter {
+    fn read(form: &mut Form) -> Self {
+        let since = form.optional("start_date", |value| day_or_time(value, false));
+        let until = form.optional("end_date", |value| day_or_time(value, true));
+        let name = form.optional("action_type", |value| {
+            let name = value.as_str().filter(|name| NAMES.contains(name)).map(str::to_owned);
+            name.ok_or_else(|| format!("must be one of {}", NAMES.join(", ")))
+        });
+        let user = form.optional("user_id", whole_number);
+        let action = form.optional("action_id", whole_number);
+        let action = action.map(|number| number.parse().ok().and_then(ActionId::new));
+        Self { since, until, name, user, action }
+    }
+
+    fn matches(&self, line: &Line, at: Timestamp) -> bool {
+        self.since.is_none_or(|since| at >= since)
+            && self.until.is_none_or(|until| at < until)
+            && self.name.as_ref().is_none_or(|name| *name == line.action_type)
+            && self.user.as_ref().is_none_or(|user| line.user_id.is_some_and(|id| id.to_string() == *user))
+    }
+}
+
+/// A whole number in a query string, in its one spelling.
+fn whole_number(value: &Value) -> Result<String, String> {
+    let number = serde_json::from_str(value.as_str().unwrap_or_default()).unwrap_or_default();
+    id_in_body(&number).map(|number| number.sent.to_string())
+}
+
+/// A time, or a day in UTC; as an end it is included, with all of its second or day.
+fn day_or_time(value: &Value, end: bool) -> Result<Timestamp, String> {
+    let text = value.as_str().unwrap_or_default();
+    let (start, length) = match text.parse::<Timestamp>() {
+        Ok(time) => (time, seconds(1)),
+        Err(_) => {
+            let midnight = (text.len() == 10).then(|| format!("{text}T00:00:00Z").parse().ok()).flatten();
+            let wrong = "must be a time as in 2026-11-21T12:00:00Z or a day as in 2026-11-21";
+            (midnight.ok_or(wrong)?, seconds(24 * 60 * 60))
+        }
+    };
+    Ok(if end { start.saturating_add(length).unwrap_or(Timestamp::MAX) } else { start })
+}
+
+/// Some lines of a log, newest first, with how many there are.
+async fn lines(
+    app: &App,
+    call: &Call<Member<impl crate::caller::Right>>,
+    filter: &Filter,
+    offset: usize,
+    limit: usize,
+    mut take: impl FnMut(Line) -> Result<bool, Fault>,
+) -> Result<usize, Problem> {
+    let organization = call.caller.organization;
+    if let Some(action) = filter.action {
+        let Some(action) = action else { return Ok(0) };
+        let history = app.store.history(&call.caller.key(action), call.deadline()).await?;
+        let matching: Vec<_> = history
+            .iter()
+            .rev()
+            .filter_map(|change| Some((Line::new(organization, change)?, change.body.entries.last()?.at)))
+            .filter_map(|(line, at)| filter.matches(&line, at).then_some(line))
+            .collect();
+        let total = matching.len();
+        for line in matching.into_iter().skip(offset).take(limit) {
+            if !take(line)? {
+                break;
+            }
+        }
+        return Ok(total);
+    }
+    let query = LogQuery {
+        tenant: call.caller.tenant_of(),
+        by: filter.user.as_deref(),
+        name: filter.name.as_deref(),
+        since: filter.since,
+        until: filter.until,
+    };
+    let log = app.store.log::<Action>(query, call.deadline()).await?;
+    let mut failed = None;
+    let each = |change: StoredChange| match Line::new(organization, &change).map(&mut take) {
+        Some(Ok(more)) => more,
+        Some(Err(fault)) => {
+            failed = Some(fault);
+            false
+        }
+        None => true,
+    };
+    app.store.read_log(&log, offset, limit, call.deadline(), each).await?;
+    match failed {
+        Some(fault) => Err(fault.into()),
+        None => Ok(log.total()),
+    }
+}
+
+/// `GET /api/admin/audit-logs`
+pub(crate) async fn list(
+    State(app): State<App>,
+    call: Call<Member<Audit>>,
+    QueryText(query): QueryText,
+) -> Result<Answer, Problem> {
+    let mut form = Form::query(&query);
+    let limit = form.optional("limit", Form::digits(1, LARGEST_PAGE)).unwrap_or(PAGE);
+    let offset = form.optional("offset", Form::digits(0, FURTHEST)).unwrap_or(0);
+    let filter = Filter::read(&mut form);
+    form.finish(|| Some(()))?;
+    let mut logs = Vec::new();
+    let total = lines(&app, &call, &filter, offset, limit, |line| {
+        logs.push(line);
+        Ok(true)
+    });
+    let total = total.await?;
+    Ok(Answer::ok(&json!({ "total": total, "limit": limit, "offset": offset, "logs": logs }))?)
+}
+
+/// `GET /api/admin/audit-logs/export`
+pub(crate) async fn export(
+    State(app): State<App>,
+    call: Call<Member<Audit>>,
+    target: Target,
+) -> Result<Answer, Problem> {
+    let mut form = Form::query(&target.query);
+    let format: Option<Format> = form.required("format", Format::read);
+    let limit = form.optional("limit", Form::digits(1, COUNTED)).unwrap_or(COUNTED);
+    let offset = form.optional("offset", Form::digits(0, FURTHEST)).unwrap_or(0);
+    let filter = Filter::read(&mut form);
+    let format = form.finish(|| format)?;
+    let mut document = format.head();
+    let mut rows = 0;
+    let total = lines(&app, &call, &filter, offset, limit, |line| {
+        let row = format.row(&line)?;
+        if rows > 0 && document.len() + row.len() > PAGE_BYTES {
+            return Ok(false);
+        }
+        document.push_str(&row);
+        rows += 1;
+        Ok(true)
+    });
+    let total = total.await?;
+    let next = offset + rows;
+    let next = (next < total && next <= FURTHEST).then(|| target.with_offset(next));
+    Ok(Answer::document(format.content_type(), document).with_next(next))
+}
+
+/// How the log is exported.
+#[derive(Clone, Copy)]
+enum Format {
+    Csv,
+    Ndjson,
+}
+
+const COLUMNS: [&str; 9] = [
+    "audit_id",
+    "action_type",
+    "user_id",
+    "organization_id",
+    "timestamp",
+    "details",
+    "ip_address",
+    "user_agent",
+    "correlation_id",
+];
+
+impl Format {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value.as_str() {
+            Some("csv") => Ok(Self::Csv),
+            Some("ndjson") => Ok(Self::Ndjson),
+            Some(_) | None => Err("must be csv or ndjson".to_owned()),
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Ndjson => "application/x-ndjson",
+        }
+    }
+
+    fn head(self) -> String {
+        match self {
+            Self::Csv => format!("{}\r\n", COLUMNS.join(",")),
+            Self::Ndjson => String::new(),
+        }
+    }
+
+    fn row(self, line: &Line) -> Result<String, Fault> {
+        match self {
+            Self::Ndjson => Ok(serde_json::to_string(line).map_err(unwritable)? + "\n"),
+            Self::Csv => csv_row(line),
+        }
+    }
+}
+
+fn unwritable(error: impl std::fmt::Display) -> Fault {
+    Fault::Corrupt(format!("a line of the audit log cannot be written: {error}"))
+}
+
+/// A row as RFC 4180 has it, in which no spreadsheet finds a formula.
+fn csv_row(line: &Line) -> Result<String, Fault> {
+    let fields = serde_json::to_value(line).map_err(unwritable)?;
+    let cells = COLUMNS.map(|column| match &fields[column] {
+        Value::Null => String::new(),
+        Value::String(text) => without_formula(text),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
+    });
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    writer.write_record(cells).map_err(unwritable)?;
+    String::from_utf8(writer.into_inner().map_err(unwritable)?).map_err(unwritable)
+}
+
+/// What a spreadsheet would take for a formula gets a leading apostrophe.
+fn without_formula(text: &str) -> String {
+    let risky = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
+    if risky { format!("'{text}") } else { text.to_owned() }
+}
+
+/// `GET /api/admin/audit-logs/verify`
+pub(crate) async fn verify(
+    State(app): State<App>,
+    call: Call<Member<Audit>>,
+    QueryText(query): QueryText,
+) -> Result<Answer, Problem> {
+    let mut form = Form::query(&query);
+    let cursor = form.optional("cursor", Form::text(4096));
+    form.finish(|| Some(()))?;
+    let keys = app.cursor_keys().await?;
+    let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
+    let tenant: &Tenant = call.caller.tenant_of();
+    let verified = app.store.verify_until(Action::KIND, tenant, cursor, Instant::now() + VERIFY_WITHIN).await?;
+    let (verified, next) = verified?;
+    let broken = verified.broken.as_ref();
+    let broken = broken.map(|record| audit_id(call.caller.organization, record.id(), record.broken.version));
+    let mut body = json!({ "valid": broken.is_none(), "entries": verified.entries, "firstBroken": broken });
+    if let Some(next) = next {
+        body["cursor"] = next.into();
+    }
+    Ok(Answer::ok(&body)?)
+}
+
+/// `GET /audit/logs`
+pub(crate) async fn for_sdk(
+    State(app): State<App>,
+    call: Call<Member<AuditBySdk>>,
+    QueryText(query): QueryText,
+) -> Result<Answer, Problem> {
+    let mut form = Form::query(&query);
+    let limit = form.optional("limit", Form::digits(1, LARGEST_PAGE)).unwrap_or(PAGE);
+    let offset = form.optional("offset", Form::digits(0, FURTHEST)).unwrap_or(0);
+    form.finish(|| Some(()))?;
+    let all = Filter { since: None, until: None, name: None, user: None, action: None };
+    let mut events = Vec::new();
+    let total = lines(&app, &call, &all, offset, limit, |line| {
+        events.push(event(&line));
+        Ok(true)
+    });
+    let total = total.await?;
+    let page = offset / limit + 1;
+    Ok(Answer::ok(&json!({ "events": events, "total": total, "page": page, "page_size": limit }))?)
+}
+
+/// A line as the agents' SDK reads it.
+fn event(line: &Line) -> Value {
+    json!({
+        "event_id": line.audit_id.to_string(),
+        "event_type": line.action_type,
+        "timestamp": line.timestamp,
+        "actor": line.user_id.map_or_else(|| line.actor.to_string(), |user| user.to_string()),
+        "resource": format!("action/{}", line.action),
+        "action": line.action_type.trim_start_matches("action_"),
+        "outcome": "recorded",
+        "details": {
+            "text": line.details,
+            "correlation_id": line.correlation_id,
+            "ip_address": line.ip_address,
+            "user_agent": line.user_agent,
+        },
+    })
+}
