@@ -44,6 +44,15 @@ struct Line {
     action: String,
 }
 
+/// A page of the audit log.
+#[derive(Serialize)]
+struct Logs {
+    total: usize,
+    limit: usize,
+    offset: usize,
+    logs: Vec<Line>,
+}
+
 /// The id of a line: it follows from which change of which action it is, so that nothing has to count.
 fn audit_id(organization: u64, action: &str, version: u64) -> u64 {
     let hash = Sha256::digest(format!("{organization}/{action}/{version}"));
@@ -205,7 +214,7 @@ pub(crate) async fn list(
         Ok(true)
     });
     let total = total.await?;
-    Ok(Answer::ok(&json!({ "total": total, "limit": limit, "offset": offset, "logs": logs }))?)
+    Ok(Answer::ok(&Logs { total, limit, offset, logs })?)
 }
 
 /// `GET /api/admin/audit-logs/export`

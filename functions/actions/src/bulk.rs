@@ -7,7 +7,9 @@ use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, JsonBody, Problem, Refused};
 use countersign_domain::action::{Action, Approver, Decision, Refusal};
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 const MOST: usize = 100;
 /// How many decisions of one call are under way at the same time.
@@ -31,14 +33,33 @@ pub(crate) async fn reject(
     decide(&app, &call, Decision::Reject, body).await
 }
 
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Box<RawValue>>,
+    succeeded: usize,
+    failed: usize,
+}
+
+#[derive(Serialize)]
+struct ItemResult<'a> {
+    action_id: &'a Value,
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Box<RawValue>>,
+}
+
 /// What became of one item.
 enum Item {
     /// It was decided now, or by the same call before.
     Decided {
-        result: Value,
+        result: Box<RawValue>,
         replayed: bool,
     },
-    Failed(Value),
+    Failed(Box<RawValue>),
 }
 
 async fn decide(app: &App, call: &Call<Member<Decide>>, decision: Decision, body: Value) -> Result<Answer, Problem> {
@@ -71,7 +92,7 @@ async fn decide(app: &App, call: &Call<Member<Decide>>, decision: Decision, body
             }
         }
     }
-    let answer = json!({ "results": results, "succeeded": acted + replayed, "failed": failed });
+    let answer = Results { results, succeeded: acted + replayed, failed };
     Ok(Answer::ok(&answer)?.replayed_if(acted == 0 && replayed > 0))
 }
 
@@ -91,24 +112,29 @@ async fn decide_item(
                 action.ok_or(Refusal::NotFound)?.decide(decision, reason.clone(), approver, now)
             };
             let answer = |action: &Action| {
-                let status = action.status(action.updated_at).as_str();
-                let correlation_id = &action.correlation_id;
-                Answer::ok(&json!({
-                    "action_id": sent, "success": true, "status": status, "correlation_id": correlation_id,
-                }))
+                Answer::ok(&ItemResult {
+                    action_id: &sent,
+                    success: true,
+                    status: Some(action.status(action.updated_at).as_str()),
+                    correlation_id: Some(&action.correlation_id),
+                    error: None,
+                })
             };
             app.change_item(call, body, &id.to_string(), &call.caller.key(id), rule, answer).await
         }
     };
     match decided {
-        Ok(answer) => match serde_json::from_str(answer.body()) {
-            Ok(result) => Item::Decided { result, replayed: answer.is_replayed() },
-            Err(_) => failed(&sent, &Problem::internal()),
-        },
+        Ok(answer) => {
+            let replayed = answer.is_replayed();
+            let result = RawValue::from_string(answer.into_body());
+            result.map_or_else(|_| failed(&sent, &Problem::internal()), |result| Item::Decided { result, replayed })
+        }
         Err(refused) => failed(&sent, &refused.or(word)),
     }
 }
 
 fn failed(sent: &Value, problem: &Problem) -> Item {
-    Item::Failed(json!({ "action_id": sent, "success": false, "error": problem.as_bulk_item() }))
+    let error = Some(problem.as_bulk_item());
+    let result = ItemResult { action_id: sent, success: false, status: None, correlation_id: None, error };
+    Item::Failed(to_raw_value(&result).unwrap_or_default())
 }

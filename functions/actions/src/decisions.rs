@@ -4,10 +4,11 @@ use crate::caller::{Decide, Member, approver};
 use crate::words::{id_in_path, word};
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, NoBody, PathText, Problem};
-use countersign_domain::action::{Action, Decision, Refusal, State as ActionState};
+use countersign_domain::action::{Action, ActionId, Decision, Refusal, State as ActionState};
 use countersign_domain::rfc3339;
 use countersign_store::Fault;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::Value;
 
 /// The longest reason, in characters.
 pub(crate) const REASON: usize = 2000;
@@ -37,7 +38,7 @@ async fn decide(
     call: &Call<Member<Decide>>,
     decision: Decision,
     id: &str,
-    body: serde_json::Value,
+    body: Value,
 ) -> Result<Answer, Problem> {
     let mut form = Form::optional_json(body.clone())?;
     let id = form.path("action_id", id, id_in_path);
@@ -57,24 +58,47 @@ async fn decide(
     .map_err(|refused| refused.or(word))
 }
 
+#[derive(Serialize)]
+struct Approved<'a> {
+    action_id: ActionId,
+    status: &'static str,
+    approved_by: Option<u64>,
+    approved_at: String,
+    correlation_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Rejected<'a> {
+    action_id: ActionId,
+    status: &'static str,
+    rejected_by: Option<u64>,
+    rejected_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    correlation_id: &'a str,
+}
+
 /// What the approver is told.
 fn decided(action: &Action) -> Result<Answer, Fault> {
-    let mut body = match &action.state {
-        ActionState::Approved { by, at, .. } => {
-            json!({ "action_id": action.id, "status": "approved", "approved_by": by, "approved_at": rfc3339(*at) })
-        }
-        ActionState::Denied { by, at, reason } => {
-            let mut body =
-                json!({ "action_id": action.id, "status": "denied", "rejected_by": by, "rejected_at": rfc3339(*at) });
-            if let Some(reason) = reason {
-                body["reason"] = reason.as_str().into();
-            }
-            body
-        }
+    let Action { id: action_id, correlation_id, state, .. } = action;
+    match state {
+        ActionState::Approved { by, at, .. } => Answer::ok(&Approved {
+            action_id: *action_id,
+            status: "approved",
+            approved_by: *by,
+            approved_at: rfc3339(*at),
+            correlation_id,
+        }),
+        ActionState::Denied { by, at, reason } => Answer::ok(&Rejected {
+            action_id: *action_id,
+            status: "denied",
+            rejected_by: *by,
+            rejected_at: rfc3339(*at),
+            reason: reason.as_deref(),
+            correlation_id,
+        }),
         ActionState::Pending { .. } | ActionState::Cancelled { .. } | ActionState::TimedOut { .. } => {
-            return Err(Fault::Corrupt("a decision left an action undecided".to_owned()));
+            Err(Fault::Corrupt("a decision left an action undecided".to_owned()))
         }
-    };
-    body["correlation_id"] = action.correlation_id.as_str().into();
-    Answer::ok(&body)
+    }
 }

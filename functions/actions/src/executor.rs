@@ -4,9 +4,19 @@ use crate::caller::{Member, Submit, doer};
 use crate::words::{id_in_path, only_id, word};
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, NoBody, PathText, Problem};
-use countersign_domain::action::{Refusal, Report};
+use countersign_domain::action::{ActionId, Refusal, Report};
 use countersign_domain::rfc3339;
+use serde::Serialize;
 use serde_json::{Value, json};
+
+#[derive(Serialize)]
+struct Recorded {
+    action_id: ActionId,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    recorded_at: String,
+}
 
 /// `POST /api/v1/actions/{id}/cancel`
 pub(crate) async fn cancel(
@@ -24,9 +34,8 @@ pub(crate) async fn cancel(
         &call.caller.key(id),
         |action, now| action.ok_or(Refusal::NotFound)?.cancel(&doer, now),
         |action| {
-            Answer::ok(&json!({
-                "action_id": id, "status": "denied", "outcome": "cancelled", "recorded_at": rfc3339(action.updated_at),
-            }))
+            let recorded_at = rfc3339(action.updated_at);
+            Answer::ok(&Recorded { action_id: id, status: "denied", outcome: Some("cancelled"), recorded_at })
         },
     )
     .await
@@ -77,7 +86,7 @@ async fn report(
         |action, now| action.ok_or(Refusal::NotFound)?.report(result, &details, &doer, now),
         |action| {
             let recorded_at = rfc3339(action.updated_at);
-            Answer::ok(&json!({ "action_id": id, "status": result.as_str(), "recorded_at": recorded_at }))
+            Answer::ok(&Recorded { action_id: id, status: result.as_str(), outcome: None, recorded_at })
         },
     )
     .await

@@ -135,8 +135,8 @@ impl Answer {
 
     /// The body, for an answer that becomes a part of another.
     #[must_use]
-    pub fn body(&self) -> &str {
-        &self.body
+    pub fn into_body(self) -> String {
+        self.body
     }
 
     /// Whether it was given before.

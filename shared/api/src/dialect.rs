@@ -4,7 +4,8 @@ use crate::problem::{Detail, INVALID, Place, Problem};
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// How a door words its problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Dialect {
         let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
         let (status, body) = self.render(&problem);
         *response.status_mut() = status;
-        *response.body_mut() = Body::from(body.to_string());
+        *response.body_mut() = Body::from(body.get().to_owned());
         // What the request's log line says of it.
         response.extensions_mut().insert(Outcome(problem.code));
         let headers = response.headers_mut();
@@ -54,66 +55,95 @@ impl Dialect {
         response
     }
 
-    fn render(self, problem: &Problem) -> (StatusCode, Value) {
+    fn render(self, problem: &Problem) -> (StatusCode, Box<RawValue>) {
         let invalid = problem.code == INVALID;
+        let message = &problem.message;
         match self {
             Self::Standard | Self::Approvals => {
                 let code = if invalid && self == Self::Approvals { "validation_error" } else { problem.code };
-                let mut body = json!({ "error": code, "message": problem.message });
-                if !problem.details.is_empty() {
-                    body["details"] = json!(problem.details);
-                }
-                (problem.status, body)
+                let details = (!problem.details.is_empty()).then_some(problem.details.as_slice());
+                (problem.status, written(&Standard { error: code, message, details }))
             }
-            Self::Actions => (Self::status(problem), self.for_action(problem)),
+            Self::Actions => for_actions(problem),
             Self::Cases if invalid => {
-                let details: Vec<_> = problem.details.iter().map(fastapi_detail).collect();
-                (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": details }))
+                let detail: Vec<_> = problem.details.iter().map(FastApi::new).collect();
+                (StatusCode::UNPROCESSABLE_ENTITY, written(&OfCases { detail }))
             }
-            Self::Cases => (problem.status, json!({ "detail": problem.message })),
+            Self::Cases => (problem.status, written(&OfCases { detail: message })),
         }
     }
+}
 
-    fn status(problem: &Problem) -> StatusCode {
-        if problem.code == INVALID { StatusCode::UNPROCESSABLE_ENTITY } else { problem.status }
-    }
+#[derive(Serialize)]
+struct Standard<'a> {
+    error: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a [Detail]>,
+}
 
-    fn for_action(self, problem: &Problem) -> Value {
-        let (detail, code) = if problem.code == INVALID {
-            let details: Vec<_> = problem.details.iter().map(|d| format!("{} {}", d.field, d.message)).collect();
-            let detail = if details.is_empty() { problem.message.clone() } else { details.join("; ") };
-            (detail, "VALIDATION_ERROR".to_owned())
-        } else {
-            (problem.message.clone(), problem.code.to_ascii_uppercase())
+#[derive(Serialize)]
+struct OfActions {
+    detail: String,
+    error_code: String,
+    status: u16,
+}
+
+#[derive(Serialize)]
+struct OfCases<D> {
+    detail: D,
+}
+
+/// What is wrong with one field, as FastAPI says it.
+#[derive(Serialize)]
+struct FastApi<'a> {
+    loc: Vec<&'a str>,
+    msg: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+fn for_actions(problem: &Problem) -> (StatusCode, Box<RawValue>) {
+    let (status, detail, code) = if problem.code == INVALID {
+        let details: Vec<_> = problem.details.iter().map(|d| format!("{} {}", d.field, d.message)).collect();
+        let detail = if details.is_empty() { problem.message.clone() } else { details.join("; ") };
+        (StatusCode::UNPROCESSABLE_ENTITY, detail, "VALIDATION_ERROR".to_owned())
+    } else {
+        (problem.status, problem.message.clone(), problem.code.to_ascii_uppercase())
+    };
+    (status, written(&OfActions { detail, error_code: code, status: status.as_u16() }))
+}
+
+impl<'a> FastApi<'a> {
+    fn new(detail: &'a Detail) -> Self {
+        let place = match detail.place {
+            Place::Body => "body",
+            Place::Query => "query",
+            Place::Path => "path",
+            Place::Header => "header",
         };
-        json!({ "detail": detail, "error_code": code, "status": Self::status(problem).as_u16() })
+        let whole_body = detail.place == Place::Body && detail.field == "body";
+        let kind = match (whole_body, detail.message.as_str()) {
+            (true, _) => "json_invalid",
+            (false, "is required") => "missing",
+            (false, _) => "value_error",
+        };
+        let loc = if whole_body { vec![place] } else { vec![place, &detail.field] };
+        Self { loc, msg: format!("{} {}", detail.field, detail.message), kind }
     }
+}
+
+/// Texts and numbers alone: nothing that could not be written.
+fn written(body: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(body).unwrap_or_default()
 }
 
 impl Problem {
     /// The problem as one item of a bulk answer of the actions door says it.
     #[must_use]
-    pub fn as_bulk_item(&self) -> Value {
-        Dialect::Actions.for_action(self)
+    pub fn as_bulk_item(&self) -> Box<RawValue> {
+        for_actions(self).1
     }
-}
-
-/// What is wrong with one field, as FastAPI says it.
-fn fastapi_detail(detail: &Detail) -> Value {
-    let place = match detail.place {
-        Place::Body => "body",
-        Place::Query => "query",
-        Place::Path => "path",
-        Place::Header => "header",
-    };
-    let whole_body = detail.place == Place::Body && detail.field == "body";
-    let location = if whole_body { json!([place]) } else { json!([place, detail.field]) };
-    let kind = match (whole_body, detail.message.as_str()) {
-        (true, _) => "json_invalid",
-        (false, "is required") => "missing",
-        (false, _) => "value_error",
-    };
-    json!({ "loc": location, "msg": format!("{} {}", detail.field, detail.message), "type": kind })
 }
 
 /// The code of the problem that a response carries, for the log.
@@ -123,6 +153,7 @@ pub(crate) struct Outcome(pub(crate) &'static str);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     #[test]
     fn a_path_is_worded_by_the_door_that_owns_its_prefix() {
@@ -148,7 +179,7 @@ mod tests {
         let wrong = Problem::invalid(vec![Detail::new("a", "is required"), Detail::at(Place::Query, "b", "must be c")]);
         let said = |dialect: Dialect, problem: &Problem| {
             let (status, body) = dialect.render(problem);
-            (status.as_u16(), body)
+            (status.as_u16(), serde_json::from_str::<Value>(body.get()).unwrap())
         };
         let message = "several fields are missing or ill-formed; see details";
         let details = json!([{ "field": "a", "message": "is required" }, { "field": "b", "message": "must be c" }]);
