@@ -271,13 +271,17 @@ impl Evaluator {
         let [value, start, length] = self.first(call)?;
         let text = self.text(&value)?.unwrap_or_default();
         let end = text.chars().count() as i128;
-        let start = self.number(&start)?.truncated();
+        let start = self.position(&start, 0)?;
         let from = if start < 0 { end.saturating_add(start).max(0) } else { start.min(end) };
-        let length = if length.is_null() { end } else { self.number(&length)?.truncated() };
+        let length = self.position(&length, end)?;
         let to = if length < 0 { end } else { from }.saturating_add(length).clamp(from, end);
         let part: String = text.chars().skip(from as usize).take((to - from) as usize).collect();
         self.budget.produce(part.len())?;
         Ok(part)
+    }
+
+    fn position(&mut self, value: &Value, default: i128) -> Result<i128> {
+        if value.is_null() { Ok(default) } else { Ok(self.number(value)?.truncated()) }
     }
 
     fn contains(&mut self, call: Call<'_>) -> Result<bool> {
