@@ -168,3 +168,77 @@ async fn names_that_contain_separators_stay_apart() {
         assert_eq!(ids(&world, oldest_first(&acme, By::Subject(id), 10)).await, [id]);
     }
 }
+
+#[tokio::test]
+async fn an_offset_skips_records_and_with_a_filter_only_those_that_match() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 30).await;
+    let query = Query { order: Order::NewestFirst, ..oldest_first(&acme, By::All, 4) };
+    let id = |thing: Thing| Some(thing.id);
+    let third = |thing: &Thing| thing.id.parse::<usize>().unwrap() % 3 == 0;
+    let ids = |page: &Page<usize>| {
+        page.rows.iter().map(|row| serde_json::from_str(row.get()).unwrap()).collect::<Vec<String>>()
+    };
+    for (offset, next) in [(0, Some(4)), (24, Some(28)), (26, None), (28, None), (30, None), (10_000, None)] {
+        let page = world.store.list_at(query, offset, deadline(), None::<fn(&Thing) -> bool>, id).await.unwrap();
+        assert_eq!(ids(&page), numbered((0..30).rev().skip(offset).take(4)), "{offset}");
+        assert_eq!(page.next, next, "{offset}");
+        let page = world.store.list_at(query, offset, deadline(), Some(third), id).await.unwrap();
+        assert_eq!(ids(&page), numbered((0..30).rev().filter(|n| n % 3 == 0).skip(offset).take(4)), "{offset}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_ends_before_it_grows_too_large_but_has_at_least_one_row() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 5).await;
+    let row = |found: Found<Thing>| Some(format!("{}{}", found.record.id, "x".repeat(1_500_000)));
+    let query = oldest_first(&acme, By::All, 5);
+    let (mut lengths, mut cursor) = (Vec::new(), None);
+    loop {
+        let from = Cursor { text: cursor.as_deref(), keys: &KEYS };
+        let page = world.store.list(query, from, deadline(), row).await.unwrap().unwrap();
+        lengths.push(page.rows.len());
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(lengths, [2, 2, 1]);
+    let huge = |found: Found<Thing>| Some(format!("{}{}", found.record.id, "x".repeat(5_000_000)));
+    let page = world.store.list(query, Cursor { text: None, keys: &KEYS }, deadline(), huge).await.unwrap().unwrap();
+    assert_eq!(page.rows.len(), 1);
+}
+
+#[tokio::test]
+async fn large_inputs_are_read_along_where_they_are_wanted() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    for n in 0..60 {
+        world.hire(&acme, &format!("{n:02}"), "a").await;
+        world.clock.advance(Duration::from_millis(1));
+    }
+    let row = |found: Found<crate::job::Job>| Some((found.record.id, found.input));
+    for with_input in [true, false] {
+        let query = Query { with_input, ..oldest_first(&acme, By::All, 100) };
+        let page = world.store.list(query, Cursor { text: None, keys: &KEYS }, deadline(), row).await.unwrap().unwrap();
+        let expected = (0..60).map(|n| (format!("{n:02}"), with_input.then(|| format!("input of {n:02}"))));
+        let rows = page.rows.iter().map(|row| serde_json::from_str::<(String, Option<String>)>(row.get()).unwrap());
+        assert!(rows.eq(expected), "{with_input}");
+    }
+}
+
+#[tokio::test]
+async fn subjects_too_long_for_a_key_are_told_apart() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    let long = |end: &str| format!("{}{end}", "😀".repeat(500));
+    for (id, subject) in [("a", long("a")), ("b", long("b")), ("c", "#".repeat(300))] {
+        world.create(&acme, id, Some(&subject)).await;
+    }
+    for (id, subject) in [("a", long("a")), ("b", long("b")), ("c", "#".repeat(300))] {
+        assert_eq!(ids(&world, oldest_first(&acme, By::Subject(&subject), 10)).await, [id]);
+    }
+}
