@@ -1,15 +1,22 @@
-//! `countersign demo`: plays a decision and explains each step; also the hints of a first start.
+//! `countersign demo`: plays a decision through every door and explains each step.
 
+use crate::credentials::{NewKey, Token};
+use crate::data::{self, DataError};
 use crate::{Runner, Table};
+use countersign_api::LocalIssuer;
 use countersign_api::config::Local;
-use countersign_store::Clock;
+use countersign_domain::api_key::Scope;
+use countersign_domain::{InvalidTenant, Timestamp};
+use countersign_store::{Clock, Fault};
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 
 const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
+/// The tenant of the public doors; a number, so that it is an organization as well.
+pub(crate) const TENANT: &str = "1";
 
 /// A step of the demo did not go as it should.
 #[derive(Debug, thiserror::Error)]
@@ -17,14 +24,23 @@ pub enum DemoError {
     /// No server could be started for it.
     #[error(transparent)]
     Start(#[from] crate::StartError),
+    /// The secrets cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// There is no place for its data.
     #[error("no temporary directory: {0}")]
     Directory(#[from] std::io::Error),
     /// The server does not answer.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
+    /// No token can be signed.
+    #[error(transparent)]
+    Sign(#[from] Fault),
+    /// Never: the demo's own tenant is one.
+    #[error(transparent)]
+    Tenant(#[from] InvalidTenant),
     /// The server answers, but not as it should.
-    #[error("expected {expected}, got {got}")]
+    #[error("expected {expected}, got {got}; is COUNTERSIGN_DATA the server's own, and COUNTERSIGN_ISSUERS unset?")]
     Unexpected {
         /// The status that should have come.
         expected: u16,
@@ -33,20 +49,18 @@ pub enum DemoError {
     },
 }
 
-/// Curl lines for a newcomer, which work as pasted.
-#[must_use]
-pub fn hints(data: &Path, management: &str) -> String {
-    let data = data.display();
-    format!(
-        r#"First start: fresh secrets are in {data}, for your eyes only. Mint an override token, decide with it, look at it:
+/// A JWT of the local issuer for someone of the demo's tenant.
+pub(crate) fn token(issuer: &LocalIssuer, subject: &str, role: &str, now: Timestamp) -> Result<String, DemoError> {
+    let roles = vec![role.to_owned()];
+    let token =
+        Token { tenant: TENANT.parse()?, subject: subject.to_owned(), roles, claims: Vec::new(), ttl: 8 * 60 * 60 };
+    Ok(issuer.sign(&token.claims(now))?)
+}
 
-  jti=$(curl -s {management}/tokens/override -H 'Content-Type: application/json' \
-    -d '{{"customer_id": "{CUSTOMER}", "event_id": "evt-1"}}' | sed -n 's/.*"jti":"\([^"]*\)".*/\1/p')
-  curl -s {management}/overrides/evt-1/decide -H 'Content-Type: application/json' \
-    -d '{{"override_jti": "'$jti'", "customer_id": "{CUSTOMER}", "decision": "approve"}}'; echo
-  curl -s "{management}/tokens/$jti?customer_id={CUSTOMER}"; echo
-"#
-    )
+/// A key of the demo's tenant for every public door.
+pub(crate) fn key() -> Result<NewKey, DemoError> {
+    let scopes = vec![Scope::ActionsSubmit, Scope::ActionsRead, Scope::CasesRead, Scope::CasesWrite];
+    Ok(NewKey { tenant: TENANT.parse()?, name: "first steps".to_owned(), scopes })
 }
 
 /// Plays one decision through every door.
@@ -59,24 +73,28 @@ pub async fn play(config: &Local) -> Result<(), DemoError> {
     let health = client.get(format!("{running}/health")).send().await;
     if health.is_ok_and(|answer| answer.status().is_success()) {
         println!("Playing against the server at {running}.\n");
-        return overrides(&Demo { client, management: running }).await;
+        let public = format!("http://{}", config.listen);
+        let issuer = data::secrets(config)?.issuer;
+        return Demo { client, management: running, public, issuer }.play().await;
     }
     let directory = tempfile::tempdir()?;
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Local {
+    let mut config = Local {
         listen: any_port,
         management_listen: any_port,
         data: directory.path().join("data"),
         table: None,
         ..config.clone()
     };
+    config.config.issuers = None;
     let table = Table::configured(&config, &Clock::System, false).await?;
     let runner = Runner::start(&config, Clock::System, table).await?;
-    let management = runner.management_url();
+    let (management, public) = (runner.management_url(), runner.public_url());
     println!("No server at {running}; playing against one of its own at {management}, which is gone afterwards.\n");
+    let issuer = data::secrets(&config)?.issuer;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(runner.run(stopped));
-    let played = overrides(&Demo { client, management }).await;
+    let played = Demo { client, management, public, issuer }.play().await;
     stop.send_replace(true);
     // The demo's own outcome matters more than how its server ended.
     let _ = serving.await;
@@ -86,21 +104,53 @@ pub async fn play(config: &Local) -> Result<(), DemoError> {
 struct Demo {
     client: reqwest::Client,
     management: String,
+    public: String,
+    issuer: LocalIssuer,
+}
+
+/// With what a call is made.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    /// A JWT.
+    Token(&'a str),
+    /// An API key.
+    Key(&'a str),
+    /// Nothing: the management plane is guarded by its place.
+    Nothing,
 }
 
 impl Demo {
-    /// Posts, shows the exchange, and gives the answer if it has the expected status.
-    async fn post(&self, path: &str, body: &Value, expected: u16) -> Result<Value, DemoError> {
-        println!("  POST {path} {body}");
-        self.answer(self.client.post(format!("{}{path}", self.management)).json(body), expected).await
+    async fn play(&self) -> Result<(), DemoError> {
+        self.overrides().await?;
+        self.approvals().await?;
+        self.actions().await?;
+        self.cases().await?;
+        println!("On your own server, check the audit chains with: countersign verify --tenant {TENANT}");
+        Ok(())
     }
 
-    async fn get(&self, path: &str, expected: u16) -> Result<Value, DemoError> {
-        println!("  GET {path}");
-        self.answer(self.client.get(format!("{}{path}", self.management)), expected).await
-    }
-
-    async fn answer(&self, request: reqwest::RequestBuilder, expected: u16) -> Result<Value, DemoError> {
+    /// Makes a call, shows the exchange, and gives the answer if it has the expected status.
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        by: By<'_>,
+        body: Option<&Value>,
+        expected: u16,
+    ) -> Result<Value, DemoError> {
+        let base = if matches!(by, By::Nothing) { &self.management } else { &self.public };
+        let request = self.client.request(method.clone(), format!("{base}{path}"));
+        let (request, who): (RequestBuilder, _) = match by {
+            By::Token(token) => (request.bearer_auth(token), "with a JWT: "),
+            By::Key(key) => (request.header("X-API-Key", key), "with an API key: "),
+            By::Nothing => (request, ""),
+        };
+        let shown = body.map(Value::to_string).unwrap_or_default();
+        println!("  {who}{method} {path} {shown}");
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
         let answer = request.send().await?;
         let status = answer.status().as_u16();
         let body = answer.text().await?;
@@ -110,38 +160,129 @@ impl Demo {
         }
         Ok(serde_json::from_str(&body).unwrap_or_default())
     }
-}
 
-async fn overrides(demo: &Demo) -> Result<(), DemoError> {
-    println!(
-        "Overrides 1. Someone wants to override an automated block. A token authorizes exactly one decision about it:"
-    );
-    let event_id = format!("evt-{}", uuid::Uuid::new_v4());
-    let ask = json!({ "customer_id": CUSTOMER, "event_id": event_id, "reason": "demo", "ttl_minutes": 5 });
-    let minted = demo.post("/tokens/override", &ask, 201).await?;
-    let jti = &minted["jti"];
+    async fn post(&self, path: &str, by: By<'_>, body: &Value, expected: u16) -> Result<Value, DemoError> {
+        self.call(Method::POST, path, by, Some(body), expected).await
+    }
 
-    println!(
-        "Overrides 2. A human approves. The answer is co-signed, so that whoever acts on it can prove who decided:"
-    );
-    let decide = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "approve", "reason": "reviewed" });
-    let path = format!("/overrides/{event_id}/decide");
-    let decided = demo.post(&path, &decide, 200).await?;
+    async fn get(&self, path: &str, by: By<'_>, expected: u16) -> Result<Value, DemoError> {
+        self.call(Method::GET, path, by, None, expected).await
+    }
 
-    println!("Overrides 3. Anyone who tries again, with whatever decision, is told that it was taken:");
-    let again = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "reject" });
-    demo.post(&path, &again, 409).await?;
+    async fn overrides(&self) -> Result<(), DemoError> {
+        println!(
+            "Overrides 1. Someone wants to override an automated block. A token authorizes exactly one decision about it:"
+        );
+        let event_id = format!("evt-{}", uuid::Uuid::new_v4());
+        let ask = json!({ "customer_id": CUSTOMER, "event_id": event_id, "reason": "demo", "ttl_minutes": 5 });
+        let minted = self.post("/tokens/override", By::Nothing, &ask, 201).await?;
+        let jti = &minted["jti"];
 
-    println!("Overrides 4. The co-signature verifies:");
-    let ask = json!({
-        "event_id": event_id, "decision": "approve", "override_jti": jti, "cosignature": decided["cosignature"],
-    });
-    demo.post("/overrides/verify", &ask, 200).await?;
+        println!(
+            "Overrides 2. A human approves. The answer is co-signed, so that whoever acts on it can prove who decided:"
+        );
+        let decide = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "approve", "reason": "seen" });
+        let path = format!("/overrides/{event_id}/decide");
+        let decided = self.post(&path, By::Nothing, &decide, 200).await?;
 
-    println!("Overrides 5. The token as it is now, and the public key that its signature verifies with:");
-    let jti = jti.as_str().unwrap_or_default();
-    demo.get(&format!("/tokens/{jti}?customer_id={CUSTOMER}"), 200).await?;
-    demo.get(&format!("/keys/public/{CUSTOMER}"), 200).await?;
-    println!("On your own server, check the audit chain with: countersign verify --tenant {CUSTOMER}");
-    Ok(())
+        println!("Overrides 3. Anyone who tries again, with whatever decision, is told that it was taken:");
+        let again = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "reject" });
+        self.post(&path, By::Nothing, &again, 409).await?;
+
+        println!("Overrides 4. The co-signature verifies:");
+        let cosignature = &decided["cosignature"];
+        let ask =
+            json!({ "event_id": event_id, "decision": "approve", "override_jti": jti, "cosignature": cosignature });
+        self.post("/overrides/verify", By::Nothing, &ask, 200).await?;
+        Ok(())
+    }
+
+    async fn approvals(&self) -> Result<(), DemoError> {
+        let admin = token(&self.issuer, "42", "admin", Timestamp::now())?;
+        let admin = By::Token(&admin);
+        println!("Approvals 1. An agent has a plan against an incident, and asks before it acts:");
+        let plan = json!({
+            "incidentTitle": "Checkout is slow", "title": "Enlarge the connection pool",
+            "steps": [{ "description": "Set max_connections to 400" }], "timeoutMinutes": 30,
+        });
+        let remediation = self.post("/v1/remediation", admin, &plan, 201).await?;
+
+        println!("Approvals 2. It waits among what is pending:");
+        self.get("/v1/notifications/approvals/pending?limit=1", admin, 200).await?;
+
+        println!("Approvals 3. A human approves, which moves the remediation to executing in the same transaction:");
+        let approval = remediation["approvalId"].as_str().unwrap_or_default();
+        let path = format!("/v1/notifications/approvals/{approval}/respond");
+        self.post(&path, admin, &json!({ "decision": "approve", "notes": "Confirmed with the DBA." }), 200).await?;
+
+        println!("Approvals 4. The agent reports its one step, and the remediation is executed:");
+        let id = remediation["remediationId"].as_str().unwrap_or_default();
+        let step = remediation["steps"][0]["stepId"].as_str().unwrap_or_default();
+        let report = json!({ "status": "completed", "output": "max_connections = 400" });
+        self.post(&format!("/v1/remediation/{id}/steps/{step}"), admin, &report, 200).await?;
+
+        println!("Approvals 5. What happened to this incident, each entry chained to the one before:");
+        let incident = remediation["incidentId"].as_str().unwrap_or_default();
+        self.get(&format!("/v1/audit?incidentId={incident}&limit=2"), admin, 200).await?;
+        Ok(())
+    }
+
+    /// A new API key of the demo's tenant, minted on the management plane.
+    async fn mint_key(&self) -> Result<String, DemoError> {
+        let scopes = ["actions:submit", "actions:read", "cases:read", "cases:write"];
+        let ask = json!({ "domain": TENANT, "name": "demo", "scopes": scopes });
+        let minted = self.post("/api-keys", By::Nothing, &ask, 201).await?;
+        Ok(minted["key"].as_str().unwrap_or_default().to_owned())
+    }
+
+    async fn actions(&self) -> Result<(), DemoError> {
+        println!("Actions 1. An AI agent gets an API key, with which it can ask but never decide:");
+        let key = self.mint_key().await?;
+        let agent = By::Key(&key);
+
+        println!("Actions 2. It submits something harmless, which is allowed at once:");
+        let query = json!({ "agent_id": "demo-agent", "action_type": "query", "resource": "sales" });
+        self.post("/api/v1/actions/submit", agent, &query, 200).await?;
+
+        println!("Actions 3. It submits something risky. The score and its reasons are open, and a human must decide:");
+        let transfer = json!({
+            "agent_id": "demo-agent", "action_type": "transaction", "resource": "payments",
+            "risk_indicators": { "financial_data": true },
+        });
+        let submitted = self.post("/api/v1/actions/submit", agent, &transfer, 200).await?;
+        let id = &submitted["action_id"];
+
+        println!("Actions 4. It cannot approve that itself:");
+        self.post(&format!("/api/v1/actions/{id}/approve"), agent, &json!({}), 401).await?;
+
+        println!("Actions 5. A human with enough authority approves:");
+        let human = token(&self.issuer, "42", "security_manager", Timestamp::now())?;
+        let reason = json!({ "reason": "Known vendor" });
+        self.post(&format!("/api/v1/actions/{id}/approve"), By::Token(&human), &reason, 200).await?;
+
+        println!("Actions 6. The waiting agent sees it:");
+        self.get(&format!("/api/v1/actions/{id}/status"), agent, 200).await?;
+        Ok(())
+    }
+
+    async fn cases(&self) -> Result<(), DemoError> {
+        println!("Cases 1. A detector brings in a case:");
+        let key = self.mint_key().await?;
+        let tool = By::Key(&key);
+        let case = json!({ "title": "Impossible travel", "severity": "high", "metadata": { "user": "alice" } });
+        let case = self.post("/api/v1/external/cases", tool, &case, 201).await?;
+        let id = case["case_id"].as_str().unwrap_or_default();
+
+        println!("Cases 2. A SOC tool polls the feed, which hands out each case once:");
+        self.get("/api/v1/external/cases/feed?page_size=1", tool, 200).await?;
+
+        println!("Cases 3. An analyst's verdict closes the case:");
+        let path = format!("/api/v1/external/cases/{id}/verdict");
+        let verdict = json!({ "outcome": "FALSE_POSITIVE", "comment": "On a business trip" });
+        self.post(&path, tool, &verdict, 200).await?;
+
+        println!("Cases 4. Another verdict comes too late:");
+        self.post(&path, tool, &json!({ "outcome": "TRUE_POSITIVE" }), 409).await?;
+        Ok(())
+    }
 }

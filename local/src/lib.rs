@@ -3,6 +3,7 @@
 pub mod credentials;
 pub mod data;
 pub mod demo;
+pub mod hints;
 mod runner;
 pub mod verify;
 

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use countersign::credentials::{NewKey, Token};
+use countersign::hints::FirstStart;
 use countersign::{Runner, Table, data, demo, verify};
 use countersign_api::config::Local;
 use countersign_api::{logging, shut_down_signal};
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Decides things exactly once: override tokens with co-signed decisions, on this machine.
+/// Decides things exactly once: overrides, approvals, agents' actions and cases, on this machine.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -25,7 +26,7 @@ struct Arguments {
 enum Command {
     /// Serve both planes (the default)
     Serve,
-    /// Play a decision against a running server, or one that is started for it, and explain each step
+    /// Play a decision through every door of a running server, or of one that is started for it, and explain each step
     Demo,
     /// Print a JWT from the local issuer
     Token(Token),
@@ -33,7 +34,7 @@ enum Command {
     Key(NewKey),
     /// Check the audit chains of a tenant; fails and names the first broken entry if one is not whole
     Verify {
-        /// The tenant, for overrides the customer's id
+        /// The tenant: a customer's id, an organization's number, a key's domain
         #[arg(long)]
         tenant: Tenant,
     },
@@ -66,8 +67,12 @@ async fn serve() -> Result<ExitCode, Failure> {
     let table = Table::configured(&config, &clock, false).await?;
     let runner = Runner::start(&config, clock, table).await?;
     let ready = format!("ready public={} management={}", runner.public_url(), runner.management_url());
-    if runner.first_start {
-        eprintln!("{}", demo::hints(&config.data, &runner.management_url()));
+    if runner.first_start && config.config.issuers.is_none() {
+        let (public, management) = (runner.public_url(), runner.management_url());
+        let issuer = data::secrets(&config)?.issuer;
+        let store = &runner.app().store;
+        let first = FirstStart { data: &config.data, public: &public, management: &management, issuer: &issuer, store };
+        eprintln!("{}", first.hints().await?);
     }
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::spawn(runner.run(stopped));

@@ -64,20 +64,21 @@ fn text(output: &Output) -> (String, String) {
 async fn the_first_start_shows_curl_lines_that_work_as_pasted() {
     let data = tempfile::tempdir().unwrap();
     let directory = data.path().join("fresh");
-    let (ended, hints) = {
-        let mut process = Process::start(&directory);
-        assert_eq!(send(process.client.get(format!("{}/health", process.public))).await.status, 200);
-        process.stop()
-    };
+    let mut before = Process::start(&directory);
+    assert_eq!(send(before.client.get(format!("{}/health", before.public))).await.status, 200);
+    let (ended, hints) = before.stop();
     assert!(ended);
     assert!(hints.contains("First start"), "{hints}");
     let mut process = Process::start(&directory);
     let script: String = hints.lines().filter(|line| line.starts_with("  ")).map(|line| format!("{line}\n")).collect();
-    let old = hints.split("http://").nth(1).unwrap().split('/').next().unwrap();
-    let script = script.replace(&format!("http://{old}"), &process.management);
+    let script = script.replace(&before.public, &process.public).replace(&before.management, &process.management);
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     let (printed, _) = text(&output);
-    assert!(printed.contains("\"cosignature\":") && printed.contains("\"status\":\"used\""), "{script}{printed}");
+    for decided in
+        ["\"cosignature\":", "\"remediationStatus\":\"executing\"", "\"approved_by\":42", "\"resolved\":true"]
+    {
+        assert!(printed.contains(decided), "{decided} in {script}{printed}");
+    }
     let (ended, log) = process.stop();
     assert!(ended && !log.contains("First start"), "{log}");
 }

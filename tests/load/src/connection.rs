@@ -4,8 +4,8 @@ use crate::Failure;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -24,11 +24,23 @@ impl Connection {
         Ok(Self { sender, host: address.parse()? })
     }
 
-    pub(crate) async fn post(&mut self, path: &str, body: String) -> Result<(StatusCode, Bytes), Failure> {
-        let request = Request::post(path)
+    /// Posts the body; gets the path if there is none.
+    pub(crate) async fn send(
+        &mut self,
+        path: &str,
+        body: Option<String>,
+        token: Option<&str>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, self.host.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(Full::from(body))?;
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::from(body.unwrap_or_default()))?;
         self.sender.ready().await?;
         let (head, body) = self.sender.send_request(request).await?.into_parts();
         Ok((head.status, body.collect().await?.to_bytes()))

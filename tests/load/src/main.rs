@@ -2,6 +2,7 @@
 
 mod connection;
 mod overrides;
+mod pages;
 mod phase;
 mod report;
 mod server;
@@ -38,6 +39,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Role {
+    /// List many pending approvals page by page
+    Pages {
+        /// How many
+        #[arg(long, default_value = "100000")]
+        records: NonZeroUsize,
+    },
     /// Be the server that is measured
     #[command(hide = true)]
     Serve,
@@ -45,15 +52,23 @@ enum Role {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.role {
-        Some(Role::Serve) => serve(),
-        None => match measure(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("countersign-load: {error}");
-                ExitCode::FAILURE
-            }
-        },
+    let measured = match arguments.role {
+        Some(Role::Serve) => return serve(),
+        Some(Role::Pages { records }) => {
+            let connections = arguments.connections.get();
+            measure(async |data| pages::run(records.get(), connections, data).await).map(|pages| println!("{pages}"))
+        }
+        None => measure(async |data| run(&arguments, data).await).and_then(|report| {
+            println!("{report}");
+            report.failure()
+        }),
+    };
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("countersign-load: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -70,7 +85,8 @@ fn serve() -> ExitCode {
     }
 }
 
-fn measure(arguments: &Arguments) -> Result<(), Failure> {
+/// Measures against a data directory that is gone afterwards.
+fn measure<T>(measurement: impl AsyncFnOnce(&Path) -> Result<T, Failure>) -> Result<T, Failure> {
     // One thread, to leave the server the rest of the machine.
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let executable = std::env::current_exe()?;
@@ -78,15 +94,13 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
     let beside = executable.parent().unwrap_or(Path::new("."));
     let directory = tempfile::Builder::new().prefix("countersign-load-").tempdir_in(beside)?;
     let data = directory.path().join("data");
-    let report = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::select! {
-            report = run(arguments, &data) => report,
+            measured = measurement(&data) => measured,
             // Handled, so that the server and the directory do not stay behind.
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
         }
-    })?;
-    println!("{report}");
-    report.failure()
+    })
 }
 
 async fn run(arguments: &Arguments, data: &Path) -> Result<Report, Failure> {

@@ -20,6 +20,11 @@ pub(crate) trait Phase: Send + Sync + 'static {
     /// Path and body of a request, counted from 0.
     fn request(&self, number: usize) -> (String, String);
 
+    /// The JWT that it is sent with, if with one.
+    fn token(&self) -> Option<&str> {
+        None
+    }
+
     fn read(&self, number: usize, body: &[u8]) -> Result<Self::Read, Failure>;
 }
 
@@ -91,7 +96,7 @@ async fn work<P: Phase>(
         }
         let (path, body) = phase.request(number);
         let asked = Instant::now();
-        let (status, body) = connection.post(&path, body).await?;
+        let (status, body) = connection.send(&path, Some(body), phase.token()).await?;
         if status == P::EXPECTED {
             ran.samples.push(Sample { done: started.elapsed(), took: asked.elapsed() });
             ran.read.push(phase.read(number, &body)?);

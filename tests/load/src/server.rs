@@ -42,6 +42,8 @@ pub(crate) struct Server {
     id: u32,
     /// Where its management plane listens.
     pub(crate) address: String,
+    /// Where its public doors listen.
+    pub(crate) public: String,
     /// From the start of the process to its ready line.
     pub(crate) ready_after: Duration,
 }
@@ -72,10 +74,11 @@ impl Server {
         let mut ready = String::new();
         tokio::time::timeout(PATIENCE, BufReader::new(stdout).read_line(&mut ready)).await??;
         let ready_after = started.elapsed();
-        let address = ready.trim_end().rsplit_once(" management=http://");
-        let (_, address) = address.ok_or_else(|| format!("the server does not start: {ready}"))?;
+        let addresses = ready.trim_end().strip_prefix("ready public=http://");
+        let addresses = addresses.and_then(|addresses| addresses.split_once(" management=http://"));
+        let (public, address) = addresses.ok_or_else(|| format!("the server does not start: {ready}"))?;
         let id = child.id().ok_or("the server has ended")?;
-        Ok(Self { id, address: address.to_owned(), ready_after, child })
+        Ok(Self { id, address: address.to_owned(), public: public.to_owned(), ready_after, child })
     }
 
     /// Processor time so far.
