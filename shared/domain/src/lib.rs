@@ -7,6 +7,7 @@ pub mod chain;
 pub mod change;
 pub mod cosignature;
 pub mod key_ring;
+pub mod logic;
 pub mod override_token;
 mod tenant;
 pub mod text;
