@@ -7,7 +7,8 @@
 //!   in sums and comparisons; what is no number is an error. Integers are exact in 64 bits and go on as doubles;
 //!   what no double can hold, and a division by zero, are errors. `%` has the sign of its first number.
 //! - Texts: the text of a number or truth value is its JSON spelling (`1.0` is `1`), that of a list or object its
-//!   compact JSON. `null` has none: it equals no text, and `cat` passes over it. `substr` counts Unicode scalar values.
+//!   compact JSON. `null` has none: it equals no text, and `cat` passes over it. `substr` counts Unicode scalar values,
+//!   and takes a null start or length for one that is not given.
 //! - `==` compares as texts if one side is a text, else as truth values if one side is one; `===`, and `in` for the
 //!   elements of a list, never convert. Lists and objects are equal if all they hold is, without conversion.
 //! - `<` and its kin: `null` on a side is false, two texts compare by their scalar values, all else as numbers.

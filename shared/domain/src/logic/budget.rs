@@ -3,8 +3,8 @@
 use super::{EvaluationError, MAX_DEPTH, MAX_OUTPUT, MAX_STEPS};
 use serde_json::Value;
 
-/// What a value in a list takes, without its text.
-const ELEMENT: usize = size_of::<Value>();
+/// What a value takes in a list, without its text.
+const PLACE: usize = 32;
 
 /// What is left.
 pub(super) struct Budget {
@@ -52,7 +52,7 @@ impl Budget {
     }
 
     fn keep(&mut self, value: &Value, room: usize) -> Result<(), EvaluationError> {
-        self.produce(ELEMENT)?;
+        self.produce(PLACE)?;
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
             Value::String(text) => self.produce(text.len()),

@@ -295,9 +295,9 @@ fn objects_are_equal_if_they_hold_equal_values_under_the_same_keys() {
         "fewer": {"a": [1, {"b": "x"}]},
     });
     for (name, equal) in [("object", true), ("equal", true), ("deeper", false), ("other", false), ("fewer", false)] {
-        for operator in ["==", "==="] {
-            let rule = json!({operator: [{"var": "object"}, {"var": name}]});
-            assert_eq!(evaluated(rule, &context), Ok(equal.into()), "{operator} {name}");
+        for (operator, a, b) in [("==", "object", name), ("==", name, "object"), ("===", name, "object")] {
+            let rule = json!({operator: [{"var": a}, {"var": b}]});
+            assert_eq!(evaluated(rule, &context), Ok(equal.into()), "{a} {operator} {b}");
         }
     }
 }
@@ -450,6 +450,8 @@ fn arithmetic_is_exact_in_64_bits_and_goes_on_in_doubles() {
         (r#"{"%": [6, 3]}"#, "0"),
         (r#"{"%": [5.5, 2]}"#, "1.5"),
         (r#"{"%": ["7", 2.5]}"#, "2"),
+        // 2^127, the first double that is no 128-bit integer.
+        (r#"{"%": [1.7014118346046923e38, 10]}"#, "8"),
         (r#"{"%": [{"var": "largest"}, 10]}"#, "5"),
         (r#"{"%": ["-170141183460469231731687303715884105728", -1]}"#, "0"),
     ]);
