@@ -1,6 +1,11 @@
 //! Stories over real HTTP against the local runner: one per documented behaviour, and what must hold whatever happens.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod approvals;
+mod approvals_audit;
+mod approvals_callers;
+mod approvals_races;
+mod approvals_remediations;
 mod crash;
 mod dependencies;
 mod hostile;

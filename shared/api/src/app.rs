@@ -10,6 +10,7 @@ use crate::policies::Policies;
 use crate::problem::Problem;
 use crate::rate::Rate;
 use crate::secrets::{Secrets, SecretsError};
+use aws_lc_rs::rand;
 use countersign_domain::{Outcome, Record, Timestamp};
 use countersign_store::{self as store, Clock, Committed, CursorKeys, Fault, Key, Once, Store};
 use serde_json::Value;
@@ -91,6 +92,18 @@ impl App {
     /// The root key cannot be had now.
     pub async fn cursor_keys(&self) -> Result<CursorKeys, Problem> {
         Ok(self.secrets.sealer().await?.cursor_keys())
+    }
+
+    /// The number of a new ULID: the time in milliseconds, then 80 random bits.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn ulid(&self) -> Result<u128, Fault> {
+        let mut bytes = [0; 16];
+        let (time, random) = bytes.split_at_mut(6);
+        time.copy_from_slice(&self.clock.now().as_millisecond().to_be_bytes()[2..]);
+        rand::fill(random).map_err(|_| Fault::Unavailable("no random numbers".to_owned()))?;
+        Ok(u128::from_be_bytes(bytes))
     }
 
     /// Changes a record by `rule`, exactly once, and answers with what `answer` makes of the record as it is then.

@@ -90,7 +90,13 @@ impl<C: Caller> Call<C> {
     /// Until when the table may take its time, counted from now: a body that came slowly takes nothing from it.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let budget = Instant::now() + CALL_BUDGET;
+        self.deadline_in(CALL_BUDGET)
+    }
+
+    /// The same for what is known to take long.
+    #[must_use]
+    pub fn deadline_in(&self, budget: Duration) -> Instant {
+        let budget = Instant::now() + budget;
         self.stopped_at.map_or(budget, |stopped_at| budget.min(stopped_at))
     }
 

@@ -516,6 +516,19 @@ impl Remediation {
         }
     }
 
+    /// When its last step was completed; `None` if it is not executed.
+    #[must_use]
+    pub fn executed_at(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Executed { at, .. } => Some(*at),
+            State::Proposed
+            | State::Executing { .. }
+            | State::Failed { .. }
+            | State::Rejected(_)
+            | State::Expired { .. } => None,
+        }
+    }
+
     /// Whether nobody answered and nobody can any more.
     fn overdue(&self, now: Timestamp) -> bool {
         self.due().is_some_and(|deadline| now >= deadline)

@@ -9,6 +9,7 @@ use countersign_domain::{Record, Tenant};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::HashMap;
+use std::future::ready;
 use tokio::time::Instant;
 
 /// DynamoDB's limit for one BatchGetItem.
@@ -157,7 +158,22 @@ impl Store {
         query: Query<'_>,
         cursor: Cursor<'_>,
         deadline: Instant,
-        shape: impl FnMut(Found<R>) -> Option<T>,
+        mut shape: impl FnMut(Found<R>) -> Option<T>,
+    ) -> Result<Result<Page<String>, InvalidCursor>, Fault> {
+        self.list_reading(query, cursor, deadline, |found| ready(Ok(shape(found)))).await
+    }
+
+    /// The same for rows for which `shape` has to read more than the record and its large input. It is asked for one
+    /// row after the other, and for one at most that the page has no room for.
+    ///
+    /// # Errors
+    /// The outer one is the table's or what `shape` came to, the inner one is the caller's cursor.
+    pub async fn list_reading<R: Record, T: Serialize, F: Future<Output = Result<Option<T>, Fault>>>(
+        &self,
+        query: Query<'_>,
+        cursor: Cursor<'_>,
+        deadline: Instant,
+        shape: impl FnMut(Found<R>) -> F,
     ) -> Result<Result<Page<String>, InvalidCursor>, Fault> {
         let index = Index::new(R::KIND, query.tenant, query.by, query.order);
         let scope = index.scope();
@@ -186,8 +202,9 @@ impl Store {
     ) -> Result<Page<usize>, Fault> {
         let index = Index::new(R::KIND, query.tenant, query.by, query.order);
         let Some(matches) = matches else {
-            let walked =
-                self.walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| shape(found.record));
+            let walked = self.walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| {
+                ready(Ok(shape(found.record)))
+            });
             let walked = walked.await?;
             return Ok(Page { rows: walked.rows, next: walked.more.then_some(offset + walked.looked_at) });
         };
@@ -196,7 +213,7 @@ impl Store {
             let matching = matches(&found.record);
             let shown = matching && skipped == offset;
             skipped += usize::from(matching && !shown);
-            if shown { shape(found.record) } else { None }
+            ready(Ok(if shown { shape(found.record) } else { None }))
         });
         let walked = walked.await?;
         let next = offset + walked.rows.len();
@@ -233,7 +250,7 @@ impl Store {
 
     /// Walks along an index until the page is full, and one item further to know whether there is more.
     #[expect(clippy::too_many_arguments, reason = "where to start, where to stop, and what to do in between")]
-    async fn walk<R: Record, T: Serialize>(
+    async fn walk<R: Record, T: Serialize, F: Future<Output = Result<Option<T>, Fault>>>(
         &self,
         index: &Index,
         query: Query<'_>,
@@ -241,7 +258,7 @@ impl Store {
         skip: usize,
         look_at: usize,
         deadline: Instant,
-        mut shape: impl FnMut(Found<R>) -> Option<T>,
+        mut shape: impl FnMut(Found<R>) -> F,
     ) -> Result<Walked, Fault> {
         let mut walked = Walked { rows: Vec::new(), end: start, looked_at: 0, more: true };
         if skip > 0 {
@@ -261,7 +278,12 @@ impl Store {
             for positions in positions.chunks(batch) {
                 let mut items = self.batch_get(positions, query.with_input, deadline).await?;
                 for position in positions {
-                    if let Some(row) = take_row(&mut items, index, position, &mut shape)? {
+                    let row = match take_found(&mut items, index, position)? {
+                        Some(found) => shape(found).await?,
+                        None => None,
+                    };
+                    if let Some(row) = row {
+                        let row = to_raw_value(&row).map_err(unwritable)?;
                         bytes += row.get().len();
                         if bytes > PAGE_BYTES && !walked.rows.is_empty() {
                             return Ok(Walked { more: true, ..walked });
@@ -376,21 +398,21 @@ impl Store {
     }
 }
 
-/// The row of the record at this position, if it still belongs to the listing and `shape` makes one of it.
-fn take_row<R: Record, T: Serialize>(
+/// The record at this position, if it still belongs to the listing.
+fn take_found<R: Record>(
     items: &mut HashMap<(String, String), Item>,
     index: &Index,
     position: &Position,
-    shape: &mut impl FnMut(Found<R>) -> Option<T>,
-) -> Result<Option<Box<RawValue>>, Fault> {
+) -> Result<Option<Found<R>>, Fault> {
     let Some(item) = items.remove(&(position.pk.clone(), position.sk.clone())) else { return Ok(None) };
     if item.get(index.attribute) != Some(&text(&index.value)) {
         return Ok(None);
     }
     let input = items.remove(&(position.pk.clone(), item::INPUT.to_owned()));
     let input = input.map(|input| item::get_text(&input, "body").map(str::to_owned)).transpose()?;
-    let record = item::read_record::<R>(&item)?.record;
-    let Some(row) = shape(Found { record, input }) else { return Ok(None) };
-    let unwritable = |error: serde_json::Error| Fault::Corrupt(format!("a row cannot be written: {error}"));
-    to_raw_value(&row).map(Some).map_err(unwritable)
+    Ok(Some(Found { record: item::read_record::<R>(&item)?.record, input }))
+}
+
+fn unwritable(error: serde_json::Error) -> Fault {
+    Fault::Corrupt(format!("a row cannot be written: {error}"))
 }

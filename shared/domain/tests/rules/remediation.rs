@@ -529,6 +529,14 @@ fn the_first_failure_fails_the_remediation_whatever_the_other_steps_do() {
 }
 
 #[test]
+fn when_it_was_executed_is_known_of_an_executed_one_only() {
+    for (status, remediation) in each_state() {
+        assert_eq!(remediation.executed_at().is_some(), status == "executed", "{status}");
+    }
+    assert_eq!(executed().executed_at(), Some(early() + seconds(3)));
+}
+
+#[test]
 fn one_that_needed_no_approval_ends_with_none() {
     let now = early() + seconds(3);
     let executed = reported(unasked(), &ALL_COMPLETED);

@@ -2,7 +2,8 @@
 
 use crate::world::{KEYS, Thing, World, deadline, eventually, tenant};
 use countersign_domain::Tenant;
-use countersign_store::{By, Cursor, CursorKeys, Found, InvalidCursor, Key, Order, Page, Query};
+use countersign_store::{By, Cursor, CursorKeys, Fault, Found, InvalidCursor, Key, Order, PAGE_BYTES, Page, Query};
+use std::future::ready;
 use std::time::Duration;
 
 fn oldest_first<'a>(tenant: &'a Tenant, by: By<'a>, limit: usize) -> Query<'a> {
@@ -241,4 +242,43 @@ async fn subjects_too_long_for_a_key_are_told_apart() {
     for (id, subject) in [("a", long("a")), ("b", long("b")), ("c", "#".repeat(300))] {
         assert_eq!(ids(&world, oldest_first(&acme, By::Subject(&subject), 10)).await, [id]);
     }
+}
+
+#[tokio::test]
+async fn a_page_ends_where_what_its_rows_read_would_be_too_much() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    create_numbered(&world, &acme, 7).await;
+    // Too much even for a page of its own; two of these fit into one; not at all.
+    let size = |id: &str| match id {
+        "002" => PAGE_BYTES + 1,
+        "006" => 0,
+        _ => PAGE_BYTES / 2 - 10,
+    };
+    let mut lengths = Vec::new();
+    let mut found = Vec::new();
+    let mut cursor = None;
+    loop {
+        let mut asked = 0;
+        let read = |thing: Found<Thing>| {
+            asked += 1;
+            let id = thing.record.id;
+            ready(Ok((size(&id) > 0).then(|| format!("{id}{}", "x".repeat(size(&id) - 3)))))
+        };
+        let text = Cursor { text: cursor.as_deref(), keys: &KEYS };
+        let page = world.store.list_reading(oldest_first(&acme, By::All, 100), text, deadline(), read).await;
+        let page = page.unwrap().unwrap();
+        lengths.push(page.rows.len());
+        assert!(asked <= page.rows.len() + 1, "one at most is read in vain");
+        found.extend(page.rows.iter().map(|row| row.get()[1..4].to_owned()));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found, lengths), (numbered(0..6), vec![2, 1, 2, 1]));
+    let broken = |_: Found<Thing>| ready(Err::<Option<()>, _>(Fault::Corrupt("unreadable".to_owned())));
+    let text = Cursor { text: None, keys: &KEYS };
+    let failed = world.store.list_reading(oldest_first(&acme, By::All, 100), text, deadline(), broken).await;
+    assert_eq!(failed.err(), Some(Fault::Corrupt("unreadable".to_owned())));
 }
