@@ -1,11 +1,16 @@
 //! Stories over real HTTP against the local runner: one per documented behaviour, and what must hold whatever happens.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod api_keys;
 mod approvals;
 mod approvals_audit;
 mod approvals_callers;
 mod approvals_races;
 mod approvals_remediations;
+mod cases;
+mod cases_access;
+mod cases_feed;
+mod cases_races;
 mod crash;
 mod dependencies;
 mod hostile;

@@ -12,7 +12,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a verification over HTTP goes on before it gives a cursor.
 const VERIFY_WITHIN: Duration = Duration::from_secs(15);
@@ -331,7 +330,7 @@ pub(crate) async fn verify(
     let keys = app.cursor_keys().await?;
     let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
     let tenant: &Tenant = call.caller.tenant_of();
-    let verified = app.store.verify_until(Action::KIND, tenant, cursor, Instant::now() + VERIFY_WITHIN).await?;
+    let verified = app.store.verify_until(Action::KIND, tenant, cursor, call.within(VERIFY_WITHIN)).await?;
     let (verified, next) = verified?;
     let broken = verified.broken.as_ref();
     let broken = broken.map(|record| audit_id(call.caller.organization, record.id(), record.broken.version));

@@ -106,7 +106,7 @@ pub(crate) async fn verify(
     form.finish(|| Some(()))?;
     let keys = app.cursor_keys().await?;
     let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
-    let stop_at = call.deadline_in(VERIFY_WITHIN);
+    let stop_at = call.within(VERIFY_WITHIN);
     let (verified, cursor) = app.store.verify_until(Remediation::KIND, &call.caller.tenant, cursor, stop_at).await??;
     let first_broken = verified.broken.as_ref().map(first_broken);
     Ok(Answer::ok(&Verdict { valid: first_broken.is_none(), entries: verified.entries, first_broken, cursor })?)

@@ -90,14 +90,14 @@ impl<C: Caller> Call<C> {
     /// Until when the table may take its time, counted from now: a body that came slowly takes nothing from it.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.deadline_in(CALL_BUDGET)
+        self.within(CALL_BUDGET)
     }
 
-    /// The same for what is known to take long.
+    /// The end of so much time from now on, or when the function has to end its work, if that is before.
     #[must_use]
-    pub fn deadline_in(&self, budget: Duration) -> Instant {
-        let budget = Instant::now() + budget;
-        self.stopped_at.map_or(budget, |stopped_at| budget.min(stopped_at))
+    pub fn within(&self, time: Duration) -> Instant {
+        let end = Instant::now() + time;
+        self.stopped_at.map_or(end, |stopped_at| end.min(stopped_at))
     }
 
     /// Whether the idempotency key is one, for a handler that may refuse before it changes anything.

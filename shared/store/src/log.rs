@@ -10,6 +10,7 @@ use countersign_domain::{Record, Tenant, Timestamp};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use tokio::time::Instant;
 
 /// Up to how many changes a log is counted, and how far an offset into it may go.
@@ -63,10 +64,24 @@ impl Store {
     /// # Errors
     /// The table does not answer, or what is stored cannot be read.
     pub async fn history<R: Record>(&self, key: &Key<R>, deadline: Instant) -> Result<Vec<StoredChange>, Fault> {
+        self.history_of(key, 1..=u64::from(u32::MAX), deadline).await
+    }
+
+    /// What made these versions of a record, oldest first; not verified.
+    ///
+    /// # Errors
+    /// The table does not answer, or what is stored cannot be read.
+    pub async fn history_of<R: Record>(
+        &self,
+        key: &Key<R>,
+        versions: RangeInclusive<u64>,
+        deadline: Instant,
+    ) -> Result<Vec<StoredChange>, Fault> {
+        let (first, last) = versions.into_inner();
         let mut changes = Vec::new();
         let mut after = None;
         loop {
-            let (items, next) = self.changes_page(key.as_str(), 1, u64::from(u32::MAX), after, deadline).await?;
+            let (items, next) = self.changes_page(key.as_str(), first, last, after, deadline).await?;
             for item in &items {
                 changes.push(read_change(item)?);
             }
