@@ -3,11 +3,13 @@
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, JsonBody, Keys, Listed, NoBody, PathText, Problem, QueryText};
 use countersign_domain::api_key::{ApiKey, KeyHash, KeyId, MAX_GRACE_MINUTES, Mint, Refusal, Scope, Scopes};
-use countersign_domain::{Outcome, Tenant, Timestamp, rfc3339};
+use countersign_domain::{Outcome, Tenant, Timestamp, With, rfc3339};
 use countersign_store::{By, Cursor, Fault, Found, Order, Query};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::to_raw_value;
+use std::sync::{Mutex, PoisonError};
 
 /// How long a rotated key goes on working unless it is said otherwise, in minutes.
 const DEFAULT_GRACE_MINUTES: i64 = 1440;
@@ -30,7 +32,6 @@ struct Shown<'a> {
     id: &'a KeyId,
     domain: &'a Tenant,
     name: &'a str,
-    owner: Option<u64>,
     scopes: &'a Scopes,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<Option<&'a str>>,
@@ -44,7 +45,6 @@ impl<'a> Shown<'a> {
             id: &key.id,
             domain: &key.domain,
             name: &key.name,
-            owner: key.owner,
             scopes: &key.scopes,
             key: text,
             expires_at: key.expires_at.map(rfc3339),
@@ -112,8 +112,8 @@ pub(crate) async fn list(State(app): State<App>, call: Call, QueryText(query): Q
     let query = Query { tenant: &tenant, by: By::All, order: Order::OldestFirst, limit, with_input: false };
     let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
     let shown = |found: Found<ApiKey>| {
-        let shown = serde_json::to_value(Shown::new(&found.record, None)).ok();
-        shown.filter(|_| found.record.revoked_at.is_none())
+        let key = Some(found.record).filter(|key| key.revoked_at.is_none())?;
+        to_raw_value(&Shown::new(&key, None)).ok()
     };
     let page = app.store.list(query, cursor, call.deadline(), shown).await?;
     Ok(Answer::ok(&Listed::from(page?))?)
@@ -154,24 +154,33 @@ pub(crate) async fn rotate(
     let id = key_id(&id)?;
     let text = Keys::generate()?;
     let hash = KeyHash::of(&text);
+    // The answer is about the key that the rule mints beside the one that it changes.
+    let next = Mutex::new(None);
     let rotated = app
-        .commit(&call, &body, &Keys::key(&id), |key, now| {
-            key.ok_or(Refusal::NotFound)?.rotate(hash, grace, &call.actor, now)
-        })
+        .change(
+            &call,
+            &body,
+            &Keys::key(&id),
+            |key, now| {
+                let outcome = key.ok_or(Refusal::NotFound)?.rotate(hash, grace, &call.actor, now)?;
+                *next.lock().unwrap_or_else(PoisonError::into_inner) = newborn(&outcome);
+                Ok(outcome)
+            },
+            |_| match &*next.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(next) => Shown::newborn(next, &text),
+                None => Err(Fault::Corrupt(format!("{id} was rotated to no key"))),
+            },
+        )
         .await;
     app.keys.forget(&id);
-    let replayed = rotated.map_err(|refused| refused.or(word))?;
-    let old = load(&app, &call, &id).await?;
-    let new = load(&app, &call, &old.rotated_to.ok_or_else(|| gone(&id))?).await?;
-    let text = (!replayed).then_some(text.as_str());
-    Ok(Answer::created(&Shown::new(&new, Some(text)))?.replayed_if(replayed))
+    rotated.map_err(|refused| refused.or(word))
 }
 
-async fn load(app: &App, call: &Call, id: &KeyId) -> Result<ApiKey, Problem> {
-    let found = app.store.load(&Keys::key(id), call.deadline()).await?;
-    Ok(found.ok_or_else(|| gone(id))?.record)
-}
-
-fn gone(id: &KeyId) -> Fault {
-    Fault::Corrupt(format!("{id}, which was just rotated, is gone"))
+/// The key that a rotation mints.
+fn newborn(rotated: &Outcome<ApiKey>) -> Option<ApiKey> {
+    let Outcome::Change(change) = rotated else { return None };
+    change.with.iter().find_map(|with| match with {
+        With::Born { record, .. } => Some(ApiKey::clone(record)),
+        With::Item { .. } => None,
+    })
 }
