@@ -1,6 +1,11 @@
 //! Stories over real HTTP against the local runner: one per documented behaviour, and what must hold whatever happens.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod api_keys;
+mod cases;
+mod cases_access;
+mod cases_feed;
+mod cases_races;
 mod crash;
 mod dependencies;
 mod hostile;
