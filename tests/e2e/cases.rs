@@ -593,7 +593,7 @@ async fn a_repeated_call_is_replayed_and_acts_no_more() {
     assert_eq!((first.status, replayed(&first)), (201, false));
     assert_eq!((again.status, &again.text, replayed(&again)), (201, &first.text, true));
     let id = first.json()["case_id"].as_str().unwrap().to_owned();
-    assert_eq!(tool.ids("").await, [id.clone()]);
+    assert_eq!(tool.ids("").await, [&*id]);
     let reused = tool.post_once("", "k", &json!({ "title": "u", "severity": "low" })).await;
     let sentence = "this Idempotency-Key was used with another body; use a new one".to_owned();
     assert_eq!(refusal(&reused), (422, sentence));
@@ -618,7 +618,7 @@ async fn a_verdict_costs_one_read_and_one_transaction() {
     let server = Server::start().await;
     let tool = Tool::of(&server, "acme").await;
     let id = tool.create(json!({ "description": "d" })).await;
-    assert_eq!(case_ids(&tool.get("/feed").await), [id.clone()]);
+    assert_eq!(case_ids(&tool.get("/feed").await), [&*id]);
     let _ = server.table.take_calls();
     assert_eq!(tool.verdict(&id, &json!({ "outcome": "SAFE" })).await.status, 200);
     let calls = server.table.take_calls();

@@ -64,7 +64,7 @@ async fn whoever_has_no_working_key_gets_one_and_the_same_answer() {
     let body = json!({ "domain": "acme", "name": "n", "scopes": scopes, "expires_at": "2026-11-21T12:01:00Z" });
     let expired = server.post("/api-keys", &body).await.json()["key"].as_str().unwrap().to_owned();
     server.clock.advance(Duration::from_secs(60));
-    let unknown = format!("{}A", &key[..key.len() - 1]);
+    let unknown = format!("{}*", &key[..key.len() - 1]);
     let token = server.token("acme", "alice", &["admin"]);
     let (bearer, bearer_other) = (format!("Bearer {token}"), format!("Bearer {other}"));
     for route in routes(ABSENT) {

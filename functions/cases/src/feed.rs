@@ -19,10 +19,12 @@ use tokio::time::Instant;
 const SEARCH: Duration = Duration::from_secs(5);
 /// How many cases are claimed at once.
 const CLAIMS: usize = 8;
+/// The same while others claim, too: what is lost costs as much as what is won.
+const CONTENDED_CLAIMS: usize = 2;
 /// The largest case as it is sent, in bytes: 300,000 of metadata, 40,000 of description, and the rest.
 const LARGEST_CASE: usize = 350_000;
 /// Among how many waiting cases a poller chooses once others are in its way.
-const SPREAD: usize = 500;
+const SPREAD: usize = 200;
 /// What a cache gave again would be handed out twice.
 const UNCACHED: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
@@ -85,7 +87,8 @@ impl Search<'_> {
     /// How many claims may be on their way: all of them could succeed, and each case be as large as a case can be.
     fn room(&self) -> usize {
         let bytes = PAGE_BYTES.saturating_sub(self.bytes) / LARGEST_CASE;
-        CLAIMS.min(self.size - self.found.len()).min(bytes)
+        let claims = if self.contended { CONTENDED_CLAIMS } else { CLAIMS };
+        claims.min(self.size - self.found.len()).min(bytes)
     }
 
     /// The cases to try next: those that wait longest, or any once many pollers would all try these.
@@ -103,6 +106,7 @@ impl Search<'_> {
         let mut waiting = waiting.into_iter();
         let mut claims = FuturesOrdered::new();
         let mut ended = Ok(());
+        let mut lost = 0;
         loop {
             while ended.is_ok() && claims.len() < self.room() && !self.is_over() {
                 let Some(key) = waiting.next() else { break };
@@ -114,11 +118,13 @@ impl Search<'_> {
                     self.bytes += case.get().len() + 1;
                     self.found.push(case);
                 }
-                Ok(None) if self.contended => {}
                 Ok(None) => {
-                    // Another poller is on the same way, perhaps ahead all along.
+                    lost += 1;
+                    // Another poller is on the same way, perhaps ahead all along; or what was seen is long gone.
+                    if !self.contended || lost == CLAIMS {
+                        waiting = Vec::new().into_iter();
+                    }
                     self.contended = true;
-                    waiting = Vec::new().into_iter();
                 }
                 Err(problem) => ended = Err(problem),
             }
