@@ -17,6 +17,7 @@ mod override_token;
 mod plain_words;
 mod remediation;
 mod remediation_histories;
+mod risk;
 
 use countersign_domain::{Actor, Change, Outcome, Timestamp};
 use jiff::SignedDuration;
