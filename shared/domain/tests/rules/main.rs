@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod actions_policy;
 mod api_key;
 mod case;
 mod case_histories;
