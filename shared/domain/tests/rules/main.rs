@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod action;
+mod action_histories;
 mod actions_policy;
 mod api_key;
 mod case;
