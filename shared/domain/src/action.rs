@@ -125,9 +125,9 @@ pub enum State {
         /// When.
         at: Timestamp,
     },
-    /// Nobody decided in time.
+    /// Nobody decided in time, and the clock saw it.
     TimedOut {
-        /// When the clock saw it.
+        /// When its time was over, however late the clock saw it.
         at: Timestamp,
     },
 }
@@ -297,14 +297,14 @@ pub enum Refusal {
     #[error("Action is not pending approval (current status: {0})")]
     NotPending(&'static str),
     /// Only what was approved can be carried out, once.
-    #[error("Action is not approved and unreported (current status: {0})")]
+    #[error("Action is not awaiting a report (current status: {0})")]
     NotExecutable(&'static str),
 }
 
 impl Submission {
-    /// What rules see of it.
+    /// What rules see of it. What was not submitted is absent, so that `var` has its default and `missing` finds it.
     fn as_context(&self, score: i64) -> Value {
-        json!({
+        let mut context = json!({
             "agent_id": self.agent_id,
             "agent_name": self.agent_name,
             "action_type": self.action_type,
@@ -318,7 +318,11 @@ impl Submission {
             "on_behalf_of": self.on_behalf_of,
             "risk_score": score,
             "risk_level": RiskLevel::of(score).as_str(),
-        })
+        });
+        if let Some(fields) = context.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        context
     }
 
     /// What is kept beside the record.
@@ -339,10 +343,12 @@ impl Action {
     pub fn submit(submission: &Submission, policy: &ActionsPolicy, by: &Doer, now: Timestamp) -> Change<Self> {
         let assessment = policy.risk.assess(&submission.action_type, &submission.risk_indicators);
         let ruling = policy.rule(&submission.as_context(assessment.score), &assessment);
-        let state = match ruling.verdict {
-            Verdict::Allow => State::Approved { by: None, at: now, reason: None, report: None },
-            Verdict::Deny => State::Denied { by: None, at: now, reason: None },
-            Verdict::RequireApproval => State::Pending { expires_at: policy.expires_at(whole_second(now)) },
+        let (event, state) = match ruling.verdict {
+            Verdict::Allow => ("action.approved", State::Approved { by: None, at: now, reason: None, report: None }),
+            Verdict::Deny => ("action.denied", State::Denied { by: None, at: now, reason: None }),
+            Verdict::RequireApproval => {
+                ("action.pending", State::Pending { expires_at: policy.expires_at(whole_second(now)) })
+            }
         };
         let mut risk_factors = assessment.factors;
         risk_factors.extend(ruling.failed);
@@ -366,11 +372,6 @@ impl Action {
             created_at: now,
             updated_at: now,
             state,
-        };
-        let event = match ruling.verdict {
-            Verdict::Allow => "action.approved",
-            Verdict::Deny => "action.denied",
-            Verdict::RequireApproval => "action.pending",
         };
         let done = format!("submitted by agent {}: {}", action.agent_id, action.ruling);
         action.change(event, "action_submitted", &done, by, now).with_item(INPUT, submission.input())
@@ -405,7 +406,8 @@ impl Action {
             }
         };
         let done = format!("{word} by user {}", by.user);
-        Ok(Outcome::Change(self.next(state, now).change(event, audit, &done, &by.doer, now)))
+        let doer = Doer { user: Some(by.user), ..by.doer.clone() };
+        Ok(Outcome::Change(self.next(state, now).change(event, audit, &done, &doer, now)))
     }
 
     /// Takes it back before anybody decided.
@@ -446,13 +448,7 @@ impl Action {
     /// What callers are told at `now`: an action whose time is over has timed out, whether or not the clock saw it.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> Status {
-        match self.state {
-            State::Pending { expires_at } if now >= expires_at => Status::Timeout,
-            State::Pending { .. } => Status::Pending,
-            State::Approved { .. } => Status::Approved,
-            State::Denied { .. } | State::Cancelled { .. } => Status::Denied,
-            State::TimedOut { .. } => Status::Timeout,
-        }
+        if self.overdue(now) { Status::Timeout } else { self.state.status() }
     }
 
     /// How it ended otherwise: completed, failed or cancelled.
@@ -469,15 +465,13 @@ impl Action {
     #[must_use]
     pub fn reason(&self, now: Timestamp) -> String {
         match &self.state {
-            State::Pending { expires_at } if now >= *expires_at => "Timed out: nobody decided in time".to_owned(),
-            State::Approved { by: None, .. } | State::Denied { by: None, .. } | State::Pending { .. } => {
-                self.ruling.clone()
-            }
+            State::Approved { by: None, .. } | State::Denied { by: None, .. } => self.ruling.clone(),
+            State::Pending { .. } if !self.overdue(now) => self.ruling.clone(),
+            State::Pending { .. } | State::TimedOut { .. } => "Timed out: nobody decided in time".to_owned(),
             State::Approved { reason: Some(reason), .. } | State::Denied { reason: Some(reason), .. } => reason.clone(),
             State::Approved { by: Some(user), reason: None, .. } => format!("Approved by user {user}"),
             State::Denied { by: Some(user), reason: None, .. } => format!("Denied by user {user}"),
             State::Cancelled { .. } => "Cancelled before anybody decided".to_owned(),
-            State::TimedOut { .. } => "Timed out: nobody decided in time".to_owned(),
         }
     }
 
@@ -487,14 +481,15 @@ impl Action {
         format!("appr_{}", self.id)
     }
 
+    /// Whether nobody decided and nobody can any more.
+    fn overdue(&self, now: Timestamp) -> bool {
+        self.due().is_some_and(|deadline| now >= deadline)
+    }
+
     fn must_be_pending(&self, now: Timestamp) -> Result<(), Refusal> {
-        match self.state {
-            State::Pending { expires_at } if now < expires_at => Ok(()),
-            State::Pending { .. }
-            | State::Approved { .. }
-            | State::Denied { .. }
-            | State::Cancelled { .. }
-            | State::TimedOut { .. } => Err(Refusal::NotPending(self.word(now))),
+        match self.status(now) {
+            Status::Pending => Ok(()),
+            Status::Approved | Status::Denied | Status::Timeout => Err(Refusal::NotPending(self.word(now))),
         }
     }
 
@@ -557,6 +552,18 @@ impl Doer {
     }
 }
 
+impl State {
+    /// The status as it is stored, whatever the time.
+    fn status(&self) -> Status {
+        match self {
+            Self::Pending { .. } => Status::Pending,
+            Self::Approved { .. } => Status::Approved,
+            Self::Denied { .. } | Self::Cancelled { .. } => Status::Denied,
+            Self::TimedOut { .. } => Status::Timeout,
+        }
+    }
+}
+
 impl Record for Action {
     const KIND: &'static str = "action";
     const SCHEMA: u32 = 1;
@@ -567,13 +574,8 @@ impl Record for Action {
     }
 
     fn listing(&self) -> Listing {
-        let state = match self.state {
-            State::Pending { .. } => Status::Pending,
-            State::Approved { .. } => Status::Approved,
-            State::Denied { .. } | State::Cancelled { .. } => Status::Denied,
-            State::TimedOut { .. } => Status::Timeout,
-        };
-        Listing { state: Some(state.as_str()), subject: Some(self.agent_id.clone()), ..Listing::at(self.created_at) }
+        let state = Some(self.state.status().as_str());
+        Listing { state, subject: Some(self.agent_id.clone()), ..Listing::at(self.created_at) }
     }
 
     fn due(&self) -> Option<Timestamp> {
@@ -587,7 +589,7 @@ impl Record for Action {
         match self.state {
             State::Pending { expires_at } if now >= expires_at => {
                 let clock = Doer { actor: Actor::Clock, user: None, ip_address: None, user_agent: None };
-                let next = self.next(State::TimedOut { at: now }, now);
+                let next = self.next(State::TimedOut { at: expires_at }, now);
                 let done = "expired: nobody decided in time";
                 Outcome::Change(next.change("action.denied", "action_expired", done, &clock, now))
             }

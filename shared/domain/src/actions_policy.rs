@@ -23,7 +23,7 @@ pub struct ActionsPolicy {
     pub auto_approve_below: i64,
     /// How long an action waits for a human, in minutes, 1 to [`MAX_TTL_MINUTES`].
     pub approval_ttl_minutes: i64,
-    /// Whether whoever asked is kept from approving.
+    /// Whether whoever asked is kept from deciding.
     pub forbid_self_approval: bool,
     /// What scores how much.
     #[serde(flatten)]
@@ -85,28 +85,37 @@ impl Default for ActionsPolicy {
 
 impl ActionsPolicy {
     /// Rules on a submission: every matching rule counts and the strictest wins; without one, the score decides. A
-    /// rule that cannot be evaluated does not match.
+    /// rule that cannot be evaluated does not match; but unless it would only have allowed, a human decides.
     #[must_use]
     pub fn rule(&self, submission: &Value, assessment: &Assessment) -> Ruling {
         let mut failed = Vec::new();
-        let mut matching: Vec<&Rule> = Vec::new();
+        let mut said = Vec::new();
         for rule in &self.rules {
+            let level = rule.level.unwrap_or(0);
             match rule.when.matches(submission) {
-                Ok(true) => matching.push(rule),
+                Ok(true) => said.push((rule.then, level, format!("Rule {}", rule.name))),
                 Ok(false) => {}
-                Err(error) => failed.push(Factor { factor: format!("rule {} failed: {error}", rule.name), points: 0 }),
+                Err(error) => {
+                    failed.push(Factor { factor: format!("rule {} failed: {error}", rule.name), points: 0 });
+                    // The agent writes the data: it must not get past a rule by making it fail.
+                    if rule.then > Verdict::Allow {
+                        let reason = format!("Rule {} could not be evaluated", rule.name);
+                        said.push((Verdict::RequireApproval, level, reason));
+                    }
+                }
             }
         }
         let tier = RiskLevel::of(assessment.score);
-        let strictest = matching.iter().max_by_key(|rule| (rule.then, rule.level));
-        let (verdict, level, reason) = match strictest {
-            Some(rule) => (rule.then, rule.level.unwrap_or(0), format!("Rule {}", rule.name)),
-            None if assessment.score < self.auto_approve_below => {
+        let by_score = || {
+            if assessment.score < self.auto_approve_below {
                 let reason = format!("Risk score {} is below {}", assessment.score, self.auto_approve_below);
-                (Verdict::Allow, 0, reason)
+                return (Verdict::Allow, 0, reason);
             }
-            None => (Verdict::RequireApproval, 0, format!("Risk score {} is {}", assessment.score, tier.as_str())),
+            (Verdict::RequireApproval, 0, format!("Risk score {} is {}", assessment.score, tier.as_str()))
         };
+        // Of equally strict rules the first is named.
+        let strictest = said.into_iter().rev().max_by_key(|(verdict, level, _)| (*verdict, *level));
+        let (verdict, level, reason) = strictest.unwrap_or_else(by_score);
         let required_level = level.max(tier.approval_level());
         let reason = match verdict {
             Verdict::Allow => format!("{reason}: approved automatically"),

@@ -133,15 +133,17 @@ impl RiskLevel {
 }
 
 impl RiskTable {
-    /// Scores an action by its type and its indicators.
+    /// Scores an action by its type and its indicators. What is unknown never scores low: no indicator takes anything
+    /// from an unknown type's points.
     #[must_use]
     pub fn assess(&self, action_type: &str, indicators: &Map<String, Value>) -> Assessment {
-        let base = match self.base_points.get(action_type) {
-            Some(points) => Factor { factor: format!("action_type: {action_type}"), points: *points },
-            None => Factor { factor: "action_type: unknown".to_owned(), points: UNKNOWN_TYPE_POINTS },
+        let (base, least) = match self.base_points.get(action_type) {
+            Some(points) => (Factor { factor: format!("action_type: {action_type}"), points: *points }, i64::MIN),
+            None => (Factor { factor: "action_type: unknown".to_owned(), points: UNKNOWN_TYPE_POINTS }, 0),
         };
         let raised = self.indicator_points.iter().filter(|(name, _)| indicators.get(*name).is_some_and(is_raised));
-        let raised = raised.map(|(name, points)| Factor { factor: format!("indicator: {name}"), points: *points });
+        let raised =
+            raised.map(|(name, points)| Factor { factor: format!("indicator: {name}"), points: *points.max(&least) });
         let factors: Vec<_> = std::iter::once(base).chain(raised).collect();
         let sum: i64 = factors.iter().map(|factor| factor.points).sum();
         Assessment { score: sum.clamp(0, MAX_SCORE), factors }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod action;
+mod action_histories;
+mod actions_policy;
 mod api_key;
 mod case;
 mod case_histories;
@@ -17,6 +20,7 @@ mod override_token;
 mod plain_words;
 mod remediation;
 mod remediation_histories;
+mod risk;
 
 use countersign_domain::{Actor, Change, Outcome, Timestamp};
 use jiff::SignedDuration;
