@@ -15,6 +15,7 @@ mod crash;
 mod dependencies;
 mod hostile;
 mod idempotency;
+mod isolation;
 mod keys;
 mod overrides;
 mod planes;

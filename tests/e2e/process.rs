@@ -168,7 +168,16 @@ fn the_demo_plays_against_a_server_of_its_own() {
     let output = demo.env("COUNTERSIGN_MANAGEMENT_LISTEN", "127.0.0.1:9").output().unwrap();
     let (printed, error) = text(&output);
     assert!(output.status.success(), "{printed}{error}");
-    for word in ["cosignature", "token_already_used", r#"{"valid":true}"#, r#""status":"used""#] {
+    for word in [
+        "cosignature",
+        "token_already_used",
+        r#"{"valid":true}"#,
+        r#""remediationStatus":"executing""#,
+        r#""status":"executed""#,
+        "API keys cannot approve",
+        r#""decision":"allowed""#,
+        "Case already resolved as FALSE_POSITIVE",
+    ] {
         assert!(printed.contains(word), "{word}: {printed}");
     }
     assert_eq!(data.path().read_dir().unwrap().count(), 0, "it leaves nothing behind");
@@ -179,9 +188,10 @@ async fn the_demo_plays_against_a_running_server() {
     let data = tempfile::tempdir().unwrap();
     let process = Process::start(data.path());
     let mut demo = countersign(data.path(), &["demo"]);
-    let address = process.management.strip_prefix("http://").unwrap();
-    let output = demo.env("COUNTERSIGN_MANAGEMENT_LISTEN", address).output().unwrap();
-    assert!(output.status.success());
+    let address = |url: &str| url.strip_prefix("http://").unwrap().to_owned();
+    demo.env("COUNTERSIGN_MANAGEMENT_LISTEN", address(&process.management));
+    let output = demo.env("COUNTERSIGN_LISTEN", address(&process.public)).output().unwrap();
+    assert!(output.status.success(), "{:?}", text(&output));
     assert!(text(&output).0.contains(&format!("against the server at {}", process.management)));
 }
 

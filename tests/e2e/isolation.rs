@@ -1,0 +1,282 @@
+//! The wall between tenants, on every route of every door: another tenant's id is answered exactly like one that never
+//! existed.
+
+use crate::server::{Answer, Server, send};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// The sources that the doors' routes are read from, so that none can be forgotten.
+const DOORS: [&str; 4] = [
+    include_str!("../../functions/actions/src/lib.rs"),
+    include_str!("../../functions/approvals/src/lib.rs"),
+    include_str!("../../functions/cases/src/lib.rs"),
+    include_str!("../../functions/overrides/src/lib.rs"),
+];
+
+const OWNER: &str = "1";
+const STRANGER: &str = "2";
+const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
+const OTHER_CUSTOMER: &str = "660e8400-e29b-41d4-a716-446655440000";
+
+/// The paths of a door, as its router has them.
+fn routes(source: &str) -> impl Iterator<Item = &str> {
+    source.split("route(").skip(1).filter_map(|rest| rest.split('"').nth(1))
+}
+
+/// How a route is asked for one id.
+struct Ask {
+    route: &'static str,
+    method: Method,
+    /// The path with `ID` where the id stands.
+    path: &'static str,
+    body: Option<Value>,
+    owned: Owned,
+}
+
+/// What an id is of, and who asks for it.
+#[derive(Clone, Copy, PartialEq)]
+enum Owned {
+    Token,
+    Remediation,
+    Action,
+    ApprovalRequest,
+    Case,
+}
+
+impl Owned {
+    /// An id of this form that is nobody's.
+    fn absent(self) -> &'static str {
+        match self {
+            Self::Token | Self::Case => "f4a5b6c7-d8e9-0123-f012-456789012cde",
+            Self::Remediation => "01HX9VTPQR3KF8MZWBYD5N6JCE",
+            Self::Action => "12345",
+            Self::ApprovalRequest => "appr_12345",
+        }
+    }
+}
+
+fn asks() -> Vec<Ask> {
+    let ask = |route, method, path, body, owned| Ask { route, method, path, body, owned };
+    let (get, post) = (Method::GET, Method::POST);
+    let decide = json!({ "override_jti": "ID", "customer_id": OTHER_CUSTOMER, "decision": "approve" });
+    let token = "/tokens/ID?customer_id=660e8400-e29b-41d4-a716-446655440000";
+    let respond = Some(json!({ "decision": "approve" }));
+    let verdict = Some(json!({ "outcome": "SAFE" }));
+    let report = Some(json!({ "status": "running" }));
+    use Owned::{Action, ApprovalRequest, Case, Remediation, Token};
+    vec![
+        ask("/overrides/{event_id}/decide", post.clone(), "/overrides/evt-1/decide", Some(decide), Token),
+        ask("/tokens/{jti}", get.clone(), token, None, Token),
+        ask("/tokens/{jti}", Method::DELETE, token, None, Token),
+        ask(
+            "/v1/notifications/approvals/{approvalId}/respond",
+            post.clone(),
+            "/v1/notifications/approvals/apr_ID/respond",
+            respond,
+            Remediation,
+        ),
+        ask("/v1/remediation/{id}", get.clone(), "/v1/remediation/rem_ID", None, Remediation),
+        ask("/v1/remediation/{id}/approve", post.clone(), "/v1/remediation/rem_ID/approve", None, Remediation),
+        ask("/v1/remediation/{id}/reject", post.clone(), "/v1/remediation/rem_ID/reject", None, Remediation),
+        ask(
+            "/v1/remediation/{id}/steps/{stepId}",
+            post.clone(),
+            "/v1/remediation/rem_ID/steps/step_1",
+            report,
+            Remediation,
+        ),
+        ask("/api/v1/actions/{id}", get.clone(), "/api/v1/actions/ID", None, Action),
+        ask("/api/v1/actions/{id}/status", get.clone(), "/api/v1/actions/ID/status", None, Action),
+        ask("/api/v1/actions/{id}/approve", post.clone(), "/api/v1/actions/ID/approve", None, Action),
+        ask("/api/v1/actions/{id}/reject", post.clone(), "/api/v1/actions/ID/reject", None, Action),
+        ask("/api/v1/actions/{id}/cancel", post.clone(), "/api/v1/actions/ID/cancel", None, Action),
+        ask("/api/agent-action/{id}/complete", post.clone(), "/api/agent-action/ID/complete", None, Action),
+        ask("/api/agent-action/{id}/fail", post.clone(), "/api/agent-action/ID/fail", None, Action),
+        ask("/api/sdk/approval/{id}", get.clone(), "/api/sdk/approval/ID", None, ApprovalRequest),
+        ask("/api/v1/external/cases/{case_id}", get, "/api/v1/external/cases/ID", None, Case),
+        ask("/api/v1/external/cases/{case_id}/verdict", post, "/api/v1/external/cases/ID/verdict", verdict, Case),
+    ]
+}
+
+/// A route with the names of its variables left out: doors may call them as they like.
+fn shape(route: &str) -> String {
+    route.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect::<Vec<_>>().join("/")
+}
+
+/// Routes that are the operator's, who acts for all tenants: they name a customer in their path instead.
+const OF_THE_OPERATOR: [&str; 2] = ["/keys/{id}/rotate", "/keys/public/{customer_id}"];
+
+struct Tenants {
+    server: Server,
+    /// The owner's ids.
+    jti: String,
+    remediation: String,
+    incident: String,
+    action: String,
+    case: String,
+    /// The stranger's credentials.
+    token: String,
+    key: String,
+}
+
+impl Tenants {
+    async fn new() -> Self {
+        let server = Server::start().await;
+        let token = server.token(OWNER, "42", &["admin"]);
+        let scopes = ["actions:submit", "actions:read", "cases:read", "cases:write"];
+        let key = server.key(OWNER, &scopes).await;
+        let minted = server.post("/tokens/override", &json!({ "customer_id": CUSTOMER, "event_id": "evt-1" })).await;
+        let proposal = json!({ "incidentTitle": "i", "title": "t", "steps": [{ "description": "d" }] });
+        let proposed = send(server.public(Method::POST, "/v1/remediation").bearer_auth(&token).json(&proposal)).await;
+        let action = json!({ "agent_id": "owned-agent", "action_type": "transaction" });
+        let submit = server.public(Method::POST, "/api/v1/actions/submit").header("X-API-Key", &key);
+        let submitted = send(submit.json(&action)).await;
+        let create = server.public(Method::POST, "/api/v1/external/cases").header("X-API-Key", &key);
+        let created = send(create.json(&json!({ "title": "t", "severity": "low" }))).await;
+        let text = |answer: &Answer, name: &str| answer.json()[name].as_str().unwrap().to_owned();
+        Self {
+            jti: text(&minted, "jti"),
+            remediation: text(&proposed, "remediationId").strip_prefix("rem_").unwrap().to_owned(),
+            incident: text(&proposed, "incidentId"),
+            action: submitted.json()["action_id"].to_string(),
+            case: text(&created, "case_id"),
+            token: server.token(STRANGER, "43", &["admin"]),
+            key: server.key(STRANGER, &scopes).await,
+            server,
+        }
+    }
+
+    fn owned(&self, owned: Owned) -> String {
+        match owned {
+            Owned::Token => self.jti.clone(),
+            Owned::Remediation => self.remediation.clone(),
+            Owned::Action => self.action.clone(),
+            Owned::ApprovalRequest => format!("appr_{}", self.action),
+            Owned::Case => self.case.clone(),
+        }
+    }
+
+    /// A request of the stranger.
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        if path.starts_with("/overrides") || path.starts_with("/tokens") {
+            self.server.request(method, path)
+        } else if path.starts_with("/api/v1/external") {
+            self.server.public(method, path).header("X-API-Key", &self.key)
+        } else {
+            self.server.public(method, path).bearer_auth(&self.token)
+        }
+    }
+
+    /// Everything of an answer but what is different each time.
+    async fn ask(&self, request: RequestBuilder) -> (u16, String, String) {
+        let answer = send(request).await;
+        let headers = answer.headers.iter().filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()));
+        (answer.status, format!("{:?}", headers.collect::<Vec<_>>()), answer.text)
+    }
+
+    async fn get(&self, path: &str) -> (u16, String, String) {
+        self.ask(self.request(Method::GET, path)).await
+    }
+}
+
+#[test]
+fn every_route_that_names_a_record_is_walked() {
+    let walked: BTreeSet<_> = asks().iter().map(|ask| shape(ask.route)).collect();
+    let operators: BTreeSet<_> = OF_THE_OPERATOR.into_iter().map(shape).collect();
+    let all: BTreeSet<_> = DOORS.into_iter().flat_map(routes).filter(|route| route.contains('{')).map(shape).collect();
+    assert_eq!(all.difference(&operators).cloned().collect::<BTreeSet<_>>(), walked);
+}
+
+#[tokio::test]
+async fn another_tenants_id_is_answered_like_one_that_never_existed() {
+    let tenants = Tenants::new().await;
+    for Ask { method, path, body, owned, .. } in asks() {
+        let ask = async |id: &str| {
+            let request = tenants.request(method.clone(), &path.replace("ID", id));
+            let body = body.as_ref().map(|body| body.to_string().replace("ID", id));
+            let request = request.header("Content-Type", "application/json");
+            tenants.ask(request.body(body.unwrap_or_default())).await
+        };
+        let foreign = ask(&tenants.owned(owned)).await;
+        assert_eq!(foreign.0, 404, "{method} {path}: {foreign:?}");
+        assert_eq!(foreign, ask(owned.absent()).await, "{method} {path}");
+    }
+    // Nothing came of it: whoever owns them still can.
+    let token = tenants.server.token(OWNER, "42", &["admin"]);
+    let approve = format!("/api/v1/actions/{}/approve", tenants.action);
+    assert_eq!(send(tenants.server.public(Method::POST, &approve).bearer_auth(&token)).await.status, 200);
+    let approve = format!("/v1/remediation/rem_{}/approve", tenants.remediation);
+    assert_eq!(send(tenants.server.public(Method::POST, &approve).bearer_auth(&token)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_filter_by_what_is_another_tenants_finds_what_a_filter_by_nothing_finds() {
+    let tenants = Tenants::new().await;
+    let Tenants { incident, action, .. } = &tenants;
+    for (foreign, absent) in [
+        (format!("/v1/audit?incidentId={incident}"), "/v1/audit?incidentId=inc_nobodys".to_owned()),
+        ("/api/agent-activity?agent_id=owned-agent".to_owned(), "/api/agent-activity?agent_id=nobodys".to_owned()),
+        (format!("/api/admin/audit-logs?action_id={action}"), "/api/admin/audit-logs?action_id=12345".to_owned()),
+        ("/api/admin/audit-logs?user_id=42".to_owned(), "/api/admin/audit-logs?user_id=99".to_owned()),
+    ] {
+        let found = tenants.get(&foreign).await;
+        assert_eq!(found.0, 200, "{foreign}");
+        assert_eq!(found, tenants.get(&absent).await, "{foreign}");
+    }
+    for list in [
+        "/v1/remediation",
+        "/v1/remediation?status=proposed",
+        "/v1/notifications/approvals/pending",
+        "/v1/audit",
+        "/v1/audit/verify",
+        "/api/v1/actions",
+        "/api/v1/actions?status_filter=pending",
+        "/api/admin/audit-logs",
+        "/api/admin/audit-logs/export?format=ndjson",
+        "/api/admin/audit-logs/verify",
+        "/audit/logs",
+        "/api/v1/external/cases",
+        "/api/v1/external/cases?state=discover",
+        "/api/v1/external/cases/feed",
+    ] {
+        let (status, _, text) = tenants.get(list).await;
+        assert_eq!(status, 200, "{list}");
+        for owned in [&tenants.remediation, incident, action, &tenants.case] {
+            assert!(!text.contains(owned.as_str()), "{list}: {text}");
+        }
+        assert!(!text.contains("\"entries\":1"), "{list}: {text}");
+    }
+    let ids = |id: &str| json!({ "action_ids": [id.parse::<u64>().unwrap()] });
+    let bulk = async |id: &str| {
+        let request = tenants.request(Method::POST, "/api/v1/actions/bulk-approve").json(&ids(id));
+        let (status, _, text) = tenants.ask(request).await;
+        (status, text.replace(id, "ID"))
+    };
+    assert_eq!(bulk(action).await, bulk(Owned::Action.absent()).await);
+}
+
+#[tokio::test]
+async fn a_cursor_or_an_idempotency_key_of_another_tenant_is_worth_nothing() {
+    let tenants = Tenants::new().await;
+    let owner = tenants.server.token(OWNER, "42", &["admin"]);
+    let proposal = json!({ "incidentTitle": "i", "title": "t", "steps": [{ "description": "d" }] });
+    let propose = |token: &str| {
+        let request = tenants.server.public(Method::POST, "/v1/remediation").bearer_auth(token);
+        send(request.header("Idempotency-Key", "the-same").json(&proposal))
+    };
+    let owners = propose(&owner).await;
+    let strangers = propose(&tenants.token).await;
+    assert_eq!((owners.status, strangers.status), (201, 201));
+    assert_eq!(strangers.header("idempotency-replayed"), None);
+    assert_ne!(owners.json()["remediationId"], strangers.json()["remediationId"]);
+    propose(&owner).await;
+
+    for list in ["/v1/remediation", "/v1/notifications/approvals/pending", "/v1/audit"] {
+        let first = send(tenants.server.public(Method::GET, &format!("{list}?limit=1")).bearer_auth(&owner)).await;
+        let cursor = first.json()["cursor"].as_str().unwrap_or_else(|| panic!("{list}: {first:?}")).to_owned();
+        let foreign = tenants.get(&format!("{list}?limit=1&cursor={cursor}")).await;
+        assert_eq!(foreign.0, 400, "{list}");
+        assert_eq!(foreign, tenants.get(&format!("{list}?limit=1&cursor=forged")).await, "{list}");
+    }
+}
