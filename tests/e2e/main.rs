@@ -1,6 +1,11 @@
 //! Stories over real HTTP against the local runner: one per documented behaviour, and what must hold whatever happens.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod actions;
+mod actions_audit;
+mod actions_bulk;
+mod actions_decisions;
+mod actions_policy;
 mod api_keys;
 mod approvals;
 mod approvals_audit;

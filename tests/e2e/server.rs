@@ -122,6 +122,11 @@ impl Server {
         self.issuer.sign(&token.claims(self.clock.now())).unwrap()
     }
 
+    /// A JWT of the local issuer with exactly these claims.
+    pub(crate) fn signed(&self, claims: &Value) -> String {
+        self.issuer.sign(claims).unwrap()
+    }
+
     /// A new API key of a tenant.
     pub(crate) async fn key(&self, tenant: &str, scopes: &[&str]) -> String {
         let minted = self.post("/api-keys", &json!({ "domain": tenant, "name": "test", "scopes": scopes })).await;

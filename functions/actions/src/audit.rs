@@ -2,13 +2,14 @@
 
 use crate::caller::{Audit, AuditBySdk, Member};
 use crate::follow::{FURTHEST, LARGEST_PAGE, PAGE};
-use crate::words::id_in_body;
+use crate::words::{id_in_text, whole_number};
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, Problem, QueryText, Target};
 use countersign_domain::action::{Action, ActionId, IDS};
 use countersign_domain::{Actor, Entry, Record, Tenant, Timestamp, rfc3339, seconds};
-use countersign_store::{COUNTED, Cursor, Fault, LogQuery, PAGE_BYTES, StoredChange};
+use countersign_store::{BrokenRecord, COUNTED, Cursor, Fault, LogQuery, PAGE_BYTES, StoredChange};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -49,7 +50,42 @@ struct Logs {
     total: usize,
     limit: usize,
     offset: usize,
-    logs: Vec<Line>,
+    logs: Vec<Box<RawValue>>,
+}
+
+/// A page of it as the agents' SDK reads it.
+#[derive(Serialize)]
+struct Events {
+    events: Vec<Box<RawValue>>,
+    total: usize,
+    page: usize,
+    page_size: usize,
+}
+
+/// Rows of a page, as the JSON that they are sent as.
+#[derive(Default)]
+struct Rows {
+    rows: Vec<Box<RawValue>>,
+    bytes: usize,
+}
+
+impl Rows {
+    /// Takes one more, unless the page would become too large.
+    fn take(&mut self, row: &impl Serialize) -> Result<bool, Fault> {
+        let row = to_raw_value(row).map_err(unwritable)?;
+        self.bytes += row.get().len();
+        let taken = self.bytes <= PAGE_BYTES || self.rows.is_empty();
+        if taken {
+            self.rows.push(row);
+        }
+        Ok(taken)
+    }
+}
+
+/// Where the rest of a log is after `taken` lines from `offset` on.
+fn rest(target: &Target, offset: usize, taken: usize, total: usize) -> Option<String> {
+    let next = offset + taken;
+    (taken > 0 && next < total && next <= FURTHEST).then(|| target.with_offset(next))
 }
 
 /// The id of a line: it follows from which change of which action it is, so that nothing has to count.
@@ -111,9 +147,11 @@ impl Filter {
             let name = value.as_str().filter(|name| NAMES.contains(name)).map(str::to_owned);
             name.ok_or_else(|| format!("must be one of {}", NAMES.join(", ")))
         });
-        let user = form.optional("user_id", whole_number);
-        let action = form.optional("action_id", whole_number);
-        let action = action.map(|number| number.parse().ok().and_then(ActionId::new));
+        let user = form.optional("user_id", |value| {
+            let user = whole_number(value)?;
+            Ok(user.map_or_else(|| value.to_string(), |user| user.to_string()))
+        });
+        let action = form.optional("action_id", id_in_text);
         Self { since, until, name, user, action }
     }
 
@@ -123,12 +161,6 @@ impl Filter {
             && self.name.as_ref().is_none_or(|name| *name == line.action_type)
             && self.user.as_ref().is_none_or(|user| line.user_id.is_some_and(|id| id.to_string() == *user))
     }
-}
-
-/// A whole number in a query string, in its one spelling.
-fn whole_number(value: &Value) -> Result<String, String> {
-    let number = serde_json::from_str(value.as_str().unwrap_or_default()).unwrap_or_default();
-    id_in_body(&number).map(|number| number.sent.to_string())
 }
 
 /// A time, or a day in UTC; as an end it is included, with all of its second or day.
@@ -197,23 +229,16 @@ async fn lines(
 }
 
 /// `GET /api/admin/audit-logs`
-pub(crate) async fn list(
-    State(app): State<App>,
-    call: Call<Member<Audit>>,
-    QueryText(query): QueryText,
-) -> Result<Answer, Problem> {
-    let mut form = Form::query(&query);
+pub(crate) async fn list(State(app): State<App>, call: Call<Member<Audit>>, target: Target) -> Result<Answer, Problem> {
+    let mut form = Form::query(&target.query);
     let limit = form.optional("limit", Form::digits(1, LARGEST_PAGE)).unwrap_or(PAGE);
     let offset = form.optional("offset", Form::digits(0, FURTHEST)).unwrap_or(0);
     let filter = Filter::read(&mut form);
     form.finish(|| Some(()))?;
-    let mut logs = Vec::new();
-    let total = lines(&app, &call, &filter, offset, limit, |line| {
-        logs.push(line);
-        Ok(true)
-    });
-    let total = total.await?;
-    Ok(Answer::ok(&Logs { total, limit, offset, logs })?)
+    let mut rows = Rows::default();
+    let total = lines(&app, &call, &filter, offset, limit, |line| rows.take(&line)).await?;
+    let next = rest(&target, offset, rows.rows.len(), total);
+    Ok(Answer::ok(&Logs { total, limit, offset, logs: rows.rows })?.with_next(next))
 }
 
 /// `GET /api/admin/audit-logs/export`
@@ -240,8 +265,7 @@ pub(crate) async fn export(
         Ok(true)
     });
     let total = total.await?;
-    let next = offset + rows;
-    let next = (next < total && next <= FURTHEST).then(|| target.with_offset(next));
+    let next = rest(&target, offset, rows, total);
     Ok(Answer::document(format.content_type(), document).with_next(next))
 }
 
@@ -318,6 +342,23 @@ fn without_formula(text: &str) -> String {
     if risky { format!("'{text}") } else { text.to_owned() }
 }
 
+/// The line to look at. If it is the action itself that does not fit its log, no change is wrong: then its last line.
+async fn first_broken(app: &App, call: &Call<Member<Audit>>, record: &BrokenRecord) -> Result<u64, Problem> {
+    let version = record.broken.version;
+    let id = record.id().parse().ok().and_then(ActionId::new);
+    let history = match id {
+        Some(id) => app.store.history(&call.caller.key(id), call.deadline()).await,
+        None => Ok(Vec::new()),
+    };
+    let last = match history {
+        Ok(history) => history.iter().map(|change| change.body.version).max().unwrap_or(version),
+        // What cannot be read is what was found broken.
+        Err(Fault::Corrupt(_)) => version,
+        Err(unavailable) => return Err(unavailable.into()),
+    };
+    Ok(audit_id(call.caller.organization, record.id(), version.min(last).max(1)))
+}
+
 /// `GET /api/admin/audit-logs/verify`
 pub(crate) async fn verify(
     State(app): State<App>,
@@ -332,8 +373,10 @@ pub(crate) async fn verify(
     let tenant: &Tenant = call.caller.tenant_of();
     let verified = app.store.verify_until(Action::KIND, tenant, cursor, call.within(VERIFY_WITHIN)).await?;
     let (verified, next) = verified?;
-    let broken = verified.broken.as_ref();
-    let broken = broken.map(|record| audit_id(call.caller.organization, record.id(), record.broken.version));
+    let broken = match &verified.broken {
+        None => None,
+        Some(record) => Some(first_broken(&app, &call, record).await?),
+    };
     let mut body = json!({ "valid": broken.is_none(), "entries": verified.entries, "firstBroken": broken });
     if let Some(next) = next {
         body["cursor"] = next.into();
@@ -345,21 +388,18 @@ pub(crate) async fn verify(
 pub(crate) async fn for_sdk(
     State(app): State<App>,
     call: Call<Member<AuditBySdk>>,
-    QueryText(query): QueryText,
+    target: Target,
 ) -> Result<Answer, Problem> {
-    let mut form = Form::query(&query);
+    let mut form = Form::query(&target.query);
     let limit = form.optional("limit", Form::digits(1, LARGEST_PAGE)).unwrap_or(PAGE);
     let offset = form.optional("offset", Form::digits(0, FURTHEST)).unwrap_or(0);
     form.finish(|| Some(()))?;
     let all = Filter { since: None, until: None, name: None, user: None, action: None };
-    let mut events = Vec::new();
-    let total = lines(&app, &call, &all, offset, limit, |line| {
-        events.push(event(&line));
-        Ok(true)
-    });
-    let total = total.await?;
-    let page = offset / limit + 1;
-    Ok(Answer::ok(&json!({ "events": events, "total": total, "page": page, "page_size": limit }))?)
+    let mut rows = Rows::default();
+    let total = lines(&app, &call, &all, offset, limit, |line| rows.take(&event(&line))).await?;
+    let next = rest(&target, offset, rows.rows.len(), total);
+    let events = Events { events: rows.rows, total, page: offset / limit + 1, page_size: limit };
+    Ok(Answer::ok(&events)?.with_next(next))
 }
 
 /// A line as the agents' SDK reads it.

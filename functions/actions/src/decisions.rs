@@ -1,7 +1,7 @@
 //! A human approves or rejects an action.
 
 use crate::caller::{Decide, Member, approver};
-use crate::words::{id_in_path, word};
+use crate::words::{id_in_text, word};
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, NoBody, PathText, Problem};
 use countersign_domain::action::{Action, ActionId, Decision, Refusal, State as ActionState};
@@ -41,7 +41,7 @@ async fn decide(
     body: Value,
 ) -> Result<Answer, Problem> {
     let mut form = Form::optional_json(body.clone())?;
-    let id = form.path("action_id", id, id_in_path);
+    let id = form.path("action_id", id, id_in_text);
     let reason = form.optional("reason", Form::text(REASON));
     let id = form.finish(|| id)?;
     call.check_idempotency_key()?;

@@ -1,7 +1,7 @@
 //! What the agent does with its action afterwards: takes it back, or reports how it went.
 
 use crate::caller::{Member, Submit, doer};
-use crate::words::{id_in_path, only_id, word};
+use crate::words::{id_in_text, only_id, word};
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, NoBody, PathText, Problem};
 use countersign_domain::action::{ActionId, Refusal, Report};
@@ -25,8 +25,9 @@ pub(crate) async fn cancel(
     PathText(id): PathText,
     NoBody(body): NoBody,
 ) -> Result<Answer, Problem> {
-    call.check_idempotency_key()?;
     let id = only_id(&id)?;
+    call.check_idempotency_key()?;
+    let id = id.ok_or_else(|| word(Refusal::NotFound))?;
     let doer = doer(&call);
     app.change(
         &call,
@@ -70,7 +71,7 @@ async fn report(
     body: Value,
 ) -> Result<Answer, Problem> {
     let mut form = Form::optional_json(body.clone())?;
-    let id = form.path("action_id", id, id_in_path);
+    let id = form.path("action_id", id, id_in_text);
     // What the executor says is its own; it is kept as a whole if it is not too large.
     if let Err(error) = Form::object(&if body.is_null() { json!({}) } else { body.clone() }) {
         form.refuse("body", error);

@@ -11,6 +11,7 @@ use countersign_domain::risk::Factor;
 use countersign_domain::{Timestamp, rfc3339};
 use countersign_store::{By, Order, Query};
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 pub(crate) const LARGEST_PAGE: usize = 1000;
@@ -61,9 +62,10 @@ impl<'a> Shown<'a> {
     }
 }
 
-async fn load(app: &App, call: &Call<Member<See>>, id: ActionId) -> Result<Action, Problem> {
-    let found = app.store.load(&call.caller.key(id), call.deadline()).await?;
-    Ok(found.ok_or_else(|| word(Refusal::NotFound))?.record)
+async fn load(app: &App, call: &Call<Member<See>>, id: Option<ActionId>) -> Result<Action, Problem> {
+    let not_found = || word(Refusal::NotFound);
+    let found = app.store.load(&call.caller.key(id.ok_or_else(not_found)?), call.deadline()).await?;
+    Ok(found.ok_or_else(not_found)?.record)
 }
 
 /// `GET /api/v1/actions/{id}`
@@ -144,7 +146,7 @@ async fn page(
     let wanted = |action: &Action| status.is_none_or(|status| action.status(now) == status);
     // Of one agent's actions those of one status: only the actions themselves tell.
     let narrow = (agent.is_some() && status.is_some()).then_some(wanted);
-    let row = |action: Action| wanted(&action).then(|| serde_json::to_value(Shown::new(&action, now)).ok()).flatten();
+    let row = |action: Action| wanted(&action).then(|| to_raw_value(&Shown::new(&action, now)).ok()).flatten();
     let page = app.store.list_at(query, offset, call.deadline(), narrow, row).await?;
     let next = page.next.filter(|next| *next <= FURTHEST).map(|next| target.with_offset(next));
     Ok(Answer::ok(&page.rows)?.with_next(next))
@@ -158,7 +160,7 @@ pub(crate) async fn approval(
 ) -> Result<Answer, Problem> {
     let not_found = || word(Refusal::NotFound);
     let number = id.strip_prefix("appr_").and_then(|number| number.parse().ok()).and_then(ActionId::new);
-    let number = number.filter(|number| format!("appr_{number}") == id).ok_or_else(not_found)?;
+    let number = number.filter(|number| format!("appr_{number}") == id);
     let action = load(&app, &call, number).await?;
     let reason = action.reason(app.clock.now());
     let body = match (&action.state, action.status(app.clock.now())) {

@@ -1,7 +1,7 @@
 //! How this door words refusals, and reads what its URLs have in common.
 
 use countersign_api::{Form, Problem};
-use countersign_domain::action::{ActionId, Refusal};
+use countersign_domain::action::{ActionId, IDS, Refusal};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -17,17 +17,25 @@ pub(crate) fn word(refusal: Refusal) -> Problem {
     Problem::new(status, code, refusal.to_string())
 }
 
-/// Reads an action's id in a path: a whole number, although not every one can be an action's.
+/// Reads a whole number in a path or a query string; `None` if it is too large for any id.
 ///
 /// # Errors
 /// It is something else.
-pub(crate) fn id_in_path(value: &Value) -> Result<Option<ActionId>, String> {
+pub(crate) fn whole_number(value: &Value) -> Result<Option<i64>, String> {
     let text = value.as_str().unwrap_or_default();
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err("must be a whole number".to_owned());
     }
-    Ok(text.parse().ok().and_then(ActionId::new))
+    Ok(text.parse().ok())
+}
+
+/// Reads an action's id in a path or a query string: a whole number, although not every one can be an action's.
+///
+/// # Errors
+/// It is something else.
+pub(crate) fn id_in_text(value: &Value) -> Result<Option<ActionId>, String> {
+    Ok(whole_number(value)?.and_then(ActionId::new))
 }
 
 /// Reads an action's id in a body, likewise.
@@ -37,7 +45,7 @@ pub(crate) fn id_in_path(value: &Value) -> Result<Option<ActionId>, String> {
 pub(crate) fn id_in_body(value: &Value) -> Result<BodyId, String> {
     let number = value.as_number().filter(|n| n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|n| n.fract() == 0.0));
     let number = number.ok_or("must be a whole number")?;
-    let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.abs() < 1e15).map(|n| n as i64));
+    let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.abs() < IDS as f64).map(|n| n as i64));
     Ok(BodyId { id: whole.and_then(ActionId::new), sent: whole.map_or_else(|| value.clone(), Value::from) })
 }
 
@@ -50,12 +58,12 @@ pub(crate) struct BodyId {
     pub(crate) id: Option<ActionId>,
 }
 
-/// The one id in a path.
+/// The one id in a path; `None` if no action can have it.
 ///
 /// # Errors
-/// It is no number, or no action can have it.
-pub(crate) fn only_id(id: &str) -> Result<ActionId, Problem> {
+/// It is no number.
+pub(crate) fn only_id(id: &str) -> Result<Option<ActionId>, Problem> {
     let mut form = Form::query("");
-    let id = form.path("action_id", id, id_in_path);
-    form.finish(|| id)?.ok_or_else(|| word(Refusal::NotFound))
+    let id = form.path("action_id", id, id_in_text);
+    form.finish(|| id)
 }

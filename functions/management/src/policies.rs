@@ -62,7 +62,12 @@ fn organization(id: &str) -> Result<Tenant, Problem> {
 /// The settings in a body; what is not said is as by default.
 fn read(body: Value) -> Result<ActionsPolicy, Problem> {
     let default = ActionsPolicy::default();
+    // Numbers may be kept in more bytes than they were sent in, and an item has at most 400 KB.
+    let size = Form::object(&body).map(|_| ());
     let mut form = Form::json(body)?;
+    if let Err(error) = size {
+        form.refuse("body", error);
+    }
     let auto_approve_below = form.optional("auto_approve_below", Form::integer(0, MAX_SCORE + 1));
     let ttl = form.optional("approval_ttl_minutes", Form::integer(1, MAX_TTL_MINUTES));
     let forbid = form.optional("forbid_self_approval", Form::boolean);

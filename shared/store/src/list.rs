@@ -217,7 +217,9 @@ impl Store {
         });
         let walked = walked.await?;
         let next = offset + walked.rows.len();
-        Ok(Page { rows: walked.rows, next: walked.more.then_some(next) })
+        // Without a row there is no further offset to go on at: the end of what is looked at has come.
+        let more = walked.more && !walked.rows.is_empty();
+        Ok(Page { rows: walked.rows, next: more.then_some(next) })
     }
 
     /// The records that wait in an inbox of the tenant, the longest waiting first; never behind.
@@ -272,12 +274,17 @@ impl Store {
         let mut bytes = 0;
         while walked.more && walked.rows.len() < query.limit && walked.looked_at < look_at {
             let wanted = query.limit - walked.rows.len();
-            let mut positions = self.query_index(index, wanted + 1, walked.end.as_ref(), deadline).await?;
-            walked.more = positions.len() > wanted;
-            positions.truncate(wanted);
+            // Where rows were dropped more will be: some more at once, not one call for each that is still wanted.
+            let ahead = if walked.looked_at == 0 { wanted } else { wanted.max(batch) };
+            let mut positions = self.query_index(index, ahead + 1, walked.end.as_ref(), deadline).await?;
+            walked.more = positions.len() > ahead;
+            positions.truncate(ahead);
             for positions in positions.chunks(batch) {
                 let mut items = self.batch_get(positions, query.with_input, deadline).await?;
                 for position in positions {
+                    if walked.rows.len() == query.limit {
+                        return Ok(Walked { more: true, ..walked });
+                    }
                     let row = match take_found(&mut items, index, position)? {
                         Some(found) => shape(found).await?,
                         None => None,
