@@ -7,7 +7,7 @@ use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, Problem, QueryText, Target};
 use countersign_domain::action::{Action, ActionId, IDS};
 use countersign_domain::{Actor, Entry, Record, Tenant, Timestamp, rfc3339, seconds};
-use countersign_store::{BrokenRecord, COUNTED, Cursor, Fault, LogQuery, PAGE_BYTES, StoredChange};
+use countersign_store::{COUNTED, Cursor, Fault, LogQuery, PAGE_BYTES, StoredChange};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -342,23 +342,6 @@ fn without_formula(text: &str) -> String {
     if risky { format!("'{text}") } else { text.to_owned() }
 }
 
-/// The line to look at. If it is the action itself that does not fit its log, no change is wrong: then its last line.
-async fn first_broken(app: &App, call: &Call<Member<Audit>>, record: &BrokenRecord) -> Result<u64, Problem> {
-    let version = record.broken.version;
-    let id = record.id().parse().ok().and_then(ActionId::new);
-    let history = match id {
-        Some(id) => app.store.history(&call.caller.key(id), call.deadline()).await,
-        None => Ok(Vec::new()),
-    };
-    let last = match history {
-        Ok(history) => history.iter().map(|change| change.body.version).max().unwrap_or(version),
-        // What cannot be read is what was found broken.
-        Err(Fault::Corrupt(_)) => version,
-        Err(unavailable) => return Err(unavailable.into()),
-    };
-    Ok(audit_id(call.caller.organization, record.id(), version.min(last).max(1)))
-}
-
 /// `GET /api/admin/audit-logs/verify`
 pub(crate) async fn verify(
     State(app): State<App>,
@@ -373,10 +356,8 @@ pub(crate) async fn verify(
     let tenant: &Tenant = call.caller.tenant_of();
     let verified = app.store.verify_until(Action::KIND, tenant, cursor, call.within(VERIFY_WITHIN)).await?;
     let (verified, next) = verified?;
-    let broken = match &verified.broken {
-        None => None,
-        Some(record) => Some(first_broken(&app, &call, record).await?),
-    };
+    let broken = verified.broken.as_ref();
+    let broken = broken.map(|record| audit_id(call.caller.organization, record.id(), record.broken.look_at()));
     let mut body = json!({ "valid": broken.is_none(), "entries": verified.entries, "firstBroken": broken });
     if let Some(next) = next {
         body["cursor"] = next.into();

@@ -86,13 +86,11 @@ struct Verdict {
     cursor: Option<String>,
 }
 
-/// The first entry of the change that does not fit. If it is the record that does not, this is the entry that would
-/// explain it, which does not exist.
+/// The first entry of the change to look at.
 fn first_broken(broken: &BrokenRecord) -> String {
     let id = broken.id();
     let id = id.parse().map_or_else(|_| id.to_owned(), |id: RemediationId| id.remediation());
-    // A record that cannot be read at all vouches for none of its changes.
-    entry_id(&id, broken.broken.version.max(1), 1)
+    entry_id(&id, broken.broken.look_at(), 1)
 }
 
 /// `GET /v1/audit/verify`

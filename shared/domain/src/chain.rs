@@ -86,6 +86,19 @@ pub struct Broken {
     pub reason: &'static str,
 }
 
+/// What does not fit if it is the record itself.
+const OTHER_HASH: &str = "the record does not carry the hash of its last change";
+const OTHER_RECORD: &str = "the record is not the one that its last change made";
+
+impl Broken {
+    /// The change to look at: the one that does not fit, or the last one if it is the record that does not.
+    #[must_use]
+    pub fn look_at(&self) -> u64 {
+        let of_record = [OTHER_HASH, OTHER_RECORD].contains(&self.reason);
+        self.version.saturating_sub(u64::from(of_record)).max(1)
+    }
+}
+
 /// Checks the changes of one record, oldest first, then the record against the last.
 #[derive(Debug)]
 pub struct Verifier {
@@ -151,10 +164,10 @@ impl Verifier {
             return broken("the change is missing");
         }
         if record_hash != self.hash {
-            return broken("the record does not carry the hash of its last change");
+            return broken(OTHER_HASH);
         }
         if self.state.as_deref() != Some(record.state().as_str()) {
-            return broken("the record is not the one that its last change made");
+            return broken(OTHER_RECORD);
         }
         Ok(self.entries)
     }
