@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use countersign::credentials::{NewKey, Token};
 use countersign::{Runner, Table, data, demo, verify};
 use countersign_api::config::Local;
-use countersign_api::{logging, shut_down_signal};
+use countersign_api::{install_crypto, logging, shut_down_signal};
 use countersign_domain::Tenant;
 use countersign_store::Clock;
 use std::io::Write;
@@ -42,6 +42,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    install_crypto();
     let done = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve().await,
         Command::Demo => run_demo().await,
