@@ -5,6 +5,7 @@ mod crash;
 mod dependencies;
 mod hostile;
 mod idempotency;
+mod identity;
 mod keys;
 mod overrides;
 mod planes;

@@ -30,7 +30,11 @@ pub(crate) fn countersign(data: &Path, arguments: &[&str]) -> Command {
 
 impl Process {
     pub(crate) fn start(data: &Path) -> Self {
-        let mut child = countersign(data, &["serve"]).spawn().unwrap();
+        Self::with(data, &[])
+    }
+
+    pub(crate) fn with(data: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut child = countersign(data, &["serve"]).envs(variables.iter().copied()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
         let urls = ready.strip_prefix("ready public=").and_then(|urls| urls.trim().split_once(" management="));
@@ -40,7 +44,7 @@ impl Process {
     }
 
     /// Asks it to stop, and gives how it ended and what it wrote to stderr.
-    fn stop(&mut self) -> (bool, String) {
+    pub(crate) fn stop(&mut self) -> (bool, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let mut log = String::new();
@@ -56,7 +60,7 @@ impl Drop for Process {
     }
 }
 
-fn text(output: &Output) -> (String, String) {
+pub(crate) fn text(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
