@@ -120,9 +120,7 @@ async fn no_credential_is_logged_however_wrong_it_is() {
     let key = minted["key"].as_str().unwrap().to_owned();
 
     let url = format!("{}{PATH}", process.public);
-    let mut credentials: Vec<_> = [KIT.hostile(now), KIT.believed(now)].concat();
-    // Each class once is enough for a log; a pipe that nobody reads holds 64 KiB.
-    credentials = credentials.into_iter().step_by(3).collect();
+    let credentials = [KIT.hostile(now), KIT.believed(now)].concat();
     for case in &credentials {
         send(process.client.get(&url).header("Authorization", format!("Bearer {}", case.token))).await;
     }
