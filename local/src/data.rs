@@ -75,11 +75,7 @@ pub fn secrets(config: &Local) -> Result<Kept, DataError> {
     let first = generate(directory, &path)?;
     let mut file = read(&path)?;
     if file.issuer_key.is_none() {
-        file.issuer_key = Some(fresh_issuer_key(&path)?);
-        write(directory, &file, |written| written.persist(&path).map_err(|error| error.error))
-            .map_err(|error| DataError::Io { path: path.clone(), error })?;
-        // Two may have started at once: whoever wrote last is right.
-        file = read(&path)?;
+        file = with_issuer_key(directory, &path)?;
     }
     let malformed = || DataError::Malformed(path.clone());
     let root_key = RootKey::parse(&file.root_key).ok_or_else(malformed)?;
@@ -98,6 +94,20 @@ fn read(path: &Path) -> Result<SecretsFile, DataError> {
     refuse_open(path)?;
     let file = fs::read(path).map_err(|error| DataError::Io { path: path.to_owned(), error })?;
     serde_json::from_slice(&file).map_err(|_| DataError::Malformed(path.to_owned()))
+}
+
+/// Gives a secrets file its issuer key, once, also when two start at once.
+fn with_issuer_key(directory: &Path, path: &Path) -> Result<SecretsFile, DataError> {
+    let io = |error| DataError::Io { path: path.to_owned(), error };
+    // Whoever waits for this lock finds the key afterwards in the file that has taken this one's place.
+    let locked = fs::File::open(path).map_err(io)?;
+    locked.lock().map_err(io)?;
+    let mut file = read(path)?;
+    if file.issuer_key.is_none() {
+        file.issuer_key = Some(fresh_issuer_key(path)?);
+        write(directory, &file, |written| written.persist(path).map_err(|error| error.error)).map_err(io)?;
+    }
+    Ok(file)
 }
 
 fn fresh_issuer_key(path: &Path) -> Result<String, DataError> {

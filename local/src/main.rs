@@ -5,7 +5,7 @@ use countersign::credentials::{NewKey, Token};
 use countersign::hints::FirstStart;
 use countersign::{Runner, Table, data, demo, verify};
 use countersign_api::config::Local;
-use countersign_api::{logging, shut_down_signal};
+use countersign_api::{install_crypto, logging, shut_down_signal};
 use countersign_domain::Tenant;
 use countersign_store::Clock;
 use std::io::Write;
@@ -43,6 +43,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    install_crypto();
     let done = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve().await,
         Command::Demo => run_demo().await,

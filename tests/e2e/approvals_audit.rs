@@ -98,7 +98,7 @@ async fn a_chain_is_whole_until_someone_changes_what_is_stored() {
     assert_eq!(server.table.tamper("countersign", "remediation#acme#", "marked", "market").await, 1);
     let broken = verify().await;
     assert_eq!((broken.status, broken.json()["valid"].clone()), (200, json!(false)));
-    assert_eq!(broken.json()["firstBroken"], format!("rem_{second}.2.1"));
+    assert_eq!(broken.json()["firstBroken"], format!("rem_{second}.1.1"));
     assert_eq!(server.table.tamper("countersign", "remediation#acme#", "market", "marked").await, 1);
     assert_eq!(verify().await.json()["valid"], true);
 

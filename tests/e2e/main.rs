@@ -20,6 +20,7 @@ mod crash;
 mod dependencies;
 mod hostile;
 mod idempotency;
+mod identity;
 mod isolation;
 mod keys;
 mod overrides;

@@ -6,6 +6,7 @@ use serde_json::json;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 
 /// `countersign serve` on a data directory, killed when it is dropped.
 pub(crate) struct Process {
@@ -13,6 +14,8 @@ pub(crate) struct Process {
     pub(crate) public: String,
     pub(crate) management: String,
     pub(crate) client: Client,
+    /// What it writes to stderr, read along: a pipe that nobody reads holds 64 KiB.
+    log: Option<JoinHandle<String>>,
 }
 
 pub(crate) fn countersign(data: &Path, arguments: &[&str]) -> Command {
@@ -30,21 +33,30 @@ pub(crate) fn countersign(data: &Path, arguments: &[&str]) -> Command {
 
 impl Process {
     pub(crate) fn start(data: &Path) -> Self {
-        let mut child = countersign(data, &["serve"]).spawn().unwrap();
+        Self::with(data, &[])
+    }
+
+    pub(crate) fn with(data: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut child = countersign(data, &["serve"]).envs(variables.iter().copied()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
         let urls = ready.strip_prefix("ready public=").and_then(|urls| urls.trim().split_once(" management="));
         let (public, management) = urls.unwrap_or_else(|| panic!("not a ready line: {ready:?}"));
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { child, public: public.to_owned(), management: management.to_owned(), client }
+        Self { child, public: public.to_owned(), management: management.to_owned(), client, log: Some(log) }
     }
 
     /// Asks it to stop, and gives how it ended and what it wrote to stderr.
-    fn stop(&mut self) -> (bool, String) {
+    pub(crate) fn stop(&mut self) -> (bool, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        let log = self.log.take().unwrap().join().unwrap();
         (self.child.wait().unwrap().success(), log)
     }
 }
@@ -56,7 +68,7 @@ impl Drop for Process {
     }
 }
 
-fn text(output: &Output) -> (String, String) {
+pub(crate) fn text(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

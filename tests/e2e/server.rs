@@ -1,5 +1,6 @@
 //! A local runner inside the test, on a table in memory and a clock that the test moves.
 
+use crate::identity::KIT;
 use countersign::credentials::Token;
 use countersign::{Runner, Table};
 use countersign_api::config::Local;
@@ -10,6 +11,7 @@ use countersign_domain::{Record, Tenant};
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Key, Settings, Store};
 use countersign_testing::fault::{Faults, Faulty};
+use countersign_testing::tokens::SECRET_ID;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -67,6 +69,16 @@ impl Server {
     }
 
     pub(crate) async fn with(faults: Faults, seed: u64, variables: &[(&str, &str)]) -> Self {
+        let clock = Clock::manual("2026-11-21T12:00:00.25Z".parse().unwrap());
+        Self::on(Faulty::new(Engine::memory().unwrap(), faults, seed).unwrap(), clock, variables).await
+    }
+
+    /// Another process on the same table, by the same clock.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::on(self.table.clone(), self.clock.clone(), &[]).await
+    }
+
+    async fn on(table: Faulty, clock: Clock, variables: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().unwrap();
         write_secrets(data.path());
         let fixed = [
@@ -78,8 +90,6 @@ impl Server {
         ];
         let value = |name: &str| variables.iter().chain(&fixed).find(|(set, _)| *set == name).map(|(_, v)| v.into());
         let config = Local::read(value).unwrap();
-        let clock = Clock::manual("2026-11-21T12:00:00.25Z".parse().unwrap());
-        let table = Faulty::new(Engine::memory().unwrap(), faults, seed).unwrap();
         let settings =
             Settings { table: "countersign".to_owned(), clock: clock.clone(), fan_out_after: Duration::from_secs(2) };
         let store = Store::embedded(table.http_client(), settings);
@@ -182,7 +192,10 @@ impl Server {
 
 /// A data directory with the root key that the stored items under `tests/records` were sealed with.
 fn write_secrets(directory: &Path) {
-    let secrets = json!({ "override_secret": SECRET, "root_key": RootKey::new([7; 32]).to_text() });
+    let secrets = json!({
+        "override_secret": SECRET, "root_key": RootKey::new([7; 32]).to_text(),
+        "issuer_secrets": { SECRET_ID: KIT.secret_text() },
+    });
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let mut file = options.open(directory.join("secrets.json")).unwrap();

@@ -167,7 +167,7 @@ impl App {
         let asked = store::Call { deadline, once: once.as_ref() };
         let change = self.store.change(key, asked, rule, answer, |answer: &Answer| answer.to_stored(pk));
         // Alongside: a function stands still between two calls.
-        let (changed, ()) = futures_util::join!(change, self.secrets.refresh_aging());
+        let (changed, (), ()) = futures_util::join!(change, self.secrets.refresh_aging(), self.issuers.refresh_aging());
         match changed {
             Ok(Committed::Now(answer)) => Ok(answer),
             Ok(Committed::Before(stored)) => Ok(self.replay(&stored, pk).await?),

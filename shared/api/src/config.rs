@@ -184,6 +184,7 @@ fn read_issuer(raw: RawIssuer) -> Result<IssuerConfig, String> {
             let url = url.parse().map_err(|error| format!("jwks_url {of} {error}"))?;
             (IssuerKeys::Jwks(url), &[Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA])
         }
+        (None, Some(id)) if id.is_empty() => return Err(format!("has an empty hs256_secret_id {of}")),
         (None, Some(id)) => (IssuerKeys::Hs256(id), &[Algorithm::HS256]),
         (None, None) | (Some(_), Some(_)) => return Err(format!("needs either jwks_url or hs256_secret_id {of}")),
     };
@@ -201,6 +202,9 @@ fn read_issuer(raw: RawIssuer) -> Result<IssuerConfig, String> {
         let wrong = |_| format!("has tenants {of} that are neither \"*\" nor a list of tenants");
         Tenants::Some(serde_json::from_value(raw.tenants).map_err(wrong)?)
     };
+    if tenants == Tenants::Some(Vec::new()) {
+        return Err(format!("has no tenants {of}"));
+    }
     let default_tenant = raw.default_tenant;
     if default_tenant.as_ref().is_some_and(|tenant| !tenants.allow(tenant)) {
         return Err(format!("has a default_tenant {of} that its tokens may not name"));
@@ -296,6 +300,90 @@ mod tests {
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
         ] {
             assert!(local(&[(name, value)]).unwrap_err().starts_with(name), "{name}={value}");
+        }
+    }
+
+    const JWKS: &str = r#""jwks_url":"https://i.example/keys","algorithms":["RS256"]"#;
+    const HS256: &str = r#""hs256_secret_id":"s","algorithms":["HS256"]"#;
+
+    fn issuers(fields: &str) -> Result<Vec<IssuerConfig>, String> {
+        let value = format!(r#"[{{"issuer":"i","audience":"a",{fields}}}]"#);
+        Ok(local(&[("COUNTERSIGN_ISSUERS", &value)])?.config.issuers.unwrap())
+    }
+
+    #[test]
+    fn issuers_are_read_as_documented() {
+        let read = issuers(&format!(r#"{JWKS},"tenants":"*""#)).unwrap();
+        assert_eq!((read[0].issuer.as_str(), read[0].audience.as_str()), ("i", "a"));
+        assert_eq!((&read[0].tenants, &read[0].algorithms), (&Tenants::All, &vec![Algorithm::RS256]));
+        let read = issuers(&format!(r#"{HS256},"tenants":["t","42"],"default_tenant":"t""#)).unwrap();
+        assert_eq!(read[0].keys, IssuerKeys::Hs256("s".to_owned()));
+        assert!(read[0].tenants.allow(&"42".parse().unwrap()) && !read[0].tenants.allow(&"43".parse().unwrap()));
+        assert_eq!(read[0].default_tenant, Some("t".parse().unwrap()));
+        let all = r#""jwks_url":"http://[::1]:9/k","algorithms":["RS256","ES256","EdDSA"],"tenants":"*""#;
+        assert_eq!(issuers(all).unwrap()[0].algorithms, [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]);
+        assert_eq!(local(&[("COUNTERSIGN_ISSUERS", "[]")]).unwrap().config.issuers, Some(Vec::new()));
+        assert_eq!(local(&[("COUNTERSIGN_ISSUERS", "")]).unwrap().config.issuers, None);
+    }
+
+    #[test]
+    fn wrong_issuers_are_refused_with_a_sentence() {
+        for (fields, said) in [
+            (r#""tenants":"*""#, "missing field `algorithms`"),
+            (r#""algorithms":["RS256"],"tenants":"*""#, "needs either jwks_url or hs256_secret_id of the issuer `i`"),
+            (&format!(r#"{JWKS},"hs256_secret_id":"s","tenants":"*""#), "needs either jwks_url or hs256_secret_id"),
+            (r#""hs256_secret_id":"","algorithms":["HS256"],"tenants":"*""#, "has an empty hs256_secret_id"),
+            (JWKS, "missing field `tenants`"),
+            (&format!(r#"{JWKS},"tenants":"all""#), "neither \"*\" nor a list of tenants"),
+            (&format!(r#"{JWKS},"tenants":null"#), "neither \"*\" nor a list of tenants"),
+            (&format!(r#"{JWKS},"tenants":["a/b"]"#), "neither \"*\" nor a list of tenants"),
+            (&format!(r#"{JWKS},"tenants":["*"]"#), "neither \"*\" nor a list of tenants"),
+            (&format!(r#"{JWKS},"tenants":[42]"#), "neither \"*\" nor a list of tenants"),
+            (&format!(r#"{JWKS},"tenants":[]"#), "has no tenants of the issuer `i`"),
+            (&format!(r#"{JWKS},"tenants":["t"],"default_tenant":"u""#), "default_tenant of the issuer `i` that its"),
+            (&format!(r#"{JWKS},"tenants":"*","default_tenant":"a b""#), "must be 1 to 128 of"),
+            (&format!(r#"{JWKS},"tenants":"*","jwks":"x""#), "unknown field `jwks`"),
+            (&format!(r#"{JWKS},"tenants":"*","tenants":"*""#), "duplicate field `tenants`"),
+            (&format!(r#"{JWKS},"tenants":"*","issuer":"j""#), "duplicate field `issuer`"),
+        ] {
+            let error = issuers(fields).unwrap_err();
+            assert!(error.starts_with("COUNTERSIGN_ISSUERS ") && error.contains(said), "{fields}: {error}");
+        }
+        for algorithm in ["none", "HS256", "HS512", "rs256", "RS384", "RS512", "PS256", "ES384", ""] {
+            let fields = format!(r#""jwks_url":"https://i.example/k","algorithms":["{algorithm}"],"tenants":"*""#);
+            assert!(issuers(&fields).unwrap_err().contains(&format!("has the algorithm `{algorithm}`")), "{algorithm}");
+        }
+        for algorithm in ["none", "RS256", "ES256", "HS384"] {
+            let fields = format!(r#""hs256_secret_id":"s","algorithms":["HS256","{algorithm}"],"tenants":"*""#);
+            assert!(issuers(&fields).unwrap_err().contains("must be one of [HS256]"), "{algorithm}");
+        }
+        let none = r#""jwks_url":"https://i.example/k","algorithms":[],"tenants":"*""#;
+        assert!(issuers(none).unwrap_err().contains("has no algorithms of the issuer `i`"));
+        for url in ["", "i.example", "http://i.example/k", "http://169.254.169.254/k", "https://u:p@i.example/k"] {
+            let fields = format!(r#""jwks_url":"{url}","algorithms":["RS256"],"tenants":"*""#);
+            let error = issuers(&fields).unwrap_err();
+            assert!(error.starts_with("COUNTERSIGN_ISSUERS jwks_url of the issuer `i` must be an https"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_issuers_is_refused_with_a_sentence() {
+        let one = |issuer: &str, audience: &str| {
+            format!(r#"{{"issuer":"{issuer}","audience":"{audience}",{JWKS},"tenants":"*"}}"#)
+        };
+        for (value, said) in [
+            (" ".to_owned(), "must be a JSON array of issuers"),
+            ("local".to_owned(), "must be a JSON array of issuers"),
+            (one("i", "a"), "must be a JSON array of issuers"),
+            ("[null]".to_owned(), "must be a JSON array of issuers"),
+            (format!("[{},]", one("i", "a")), "must be a JSON array of issuers"),
+            (format!("[{}] []", one("i", "a")), "must be a JSON array of issuers"),
+            (format!("[{},{}]", one("i", "a"), one("i", "b")), "describes the issuer `i` twice"),
+            (format!("[{}]", one("", "a")), "has an issuer without a name or an audience"),
+            (format!("[{}]", one("i", "")), "has an issuer without a name or an audience"),
+        ] {
+            let error = local(&[("COUNTERSIGN_ISSUERS", &value)]).unwrap_err();
+            assert!(error.starts_with("COUNTERSIGN_ISSUERS ") && error.contains(said), "{value}: {error}");
         }
     }
 

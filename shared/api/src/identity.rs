@@ -6,12 +6,20 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign_domain::key_ring::{NewKey, PublicKey};
 use countersign_store::Fault;
+use jsonwebtoken::crypto::aws_lc;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use std::fmt;
 
 /// What a private key is sealed as.
 const SEALED_AS: &str = "private";
+
+/// Makes aws-lc the one provider of cryptography for tokens, whatever else a dependency may bring along; a second call
+/// changes nothing.
+pub fn install_crypto() {
+    // An error means that one is installed already, by the call before.
+    let _ = aws_lc::DEFAULT_PROVIDER.install_default();
+}
 
 /// A P-256 key pair that has just been made.
 pub struct SigningKey {

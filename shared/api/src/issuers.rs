@@ -9,7 +9,7 @@ use crate::secrets::{SecretText, Secrets, Source};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use countersign_domain::{Tenant, Timestamp};
+use countersign_domain::{Tenant, Timestamp, seconds};
 use countersign_outbound::Fetcher;
 use countersign_store::{Clock, Fault};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
@@ -19,10 +19,10 @@ use std::sync::Arc;
 /// The longest token that is looked at, in bytes.
 const LONGEST: usize = 8 * 1024;
 /// How far apart the clocks of an issuer and ours may be, in seconds.
-const LEEWAY: f64 = 30.0;
+const LEEWAY: i64 = 30;
 /// Headers by which a token could name its own key, or ask for what we do not do.
 const REFUSED_HEADERS: [&str; 7] = ["jku", "x5u", "jwk", "x5c", "crit", "b64", "zip"];
-/// What a JWT may call itself.
+/// What a JWT may call itself, also with `application/` in front (RFC 7515, 4.1.9).
 const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
 /// Everyone who may vouch for a person.
@@ -93,11 +93,23 @@ impl Issuers {
         let issuer = text_of(&claims, "iss")?;
         let issuer = self.0.iter().find(|trusted| trusted.name == issuer).ok_or(Denied::Token)?;
         let (algorithm, kid) = issuer.read_header(&header)?;
-        let key = issuer.key(kid, algorithm).await?;
-        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, algorithm) {
-            Ok(true) => issuer.believe(claims, now),
-            Ok(false) | Err(_) => Err(Denied::Token),
+        let keys = issuer.keys(kid, algorithm).await?;
+        let signed =
+            |key: &Arc<DecodingKey>| jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm);
+        if keys.iter().any(|key| matches!(signed(key), Ok(true))) {
+            issuer.believe(claims, now)
+        } else {
+            Err(Denied::Token)
         }
+    }
+
+    /// Refreshes the secrets that are in use and no longer fresh; meant to run alongside a call's own reads.
+    pub(crate) async fn refresh_aging(&self) {
+        let secrets = self.0.iter().filter_map(|issuer| match &issuer.keys {
+            Keys::Secret(secret) => Some(secret.refresh_aging()),
+            Keys::Fixed(_) | Keys::Address(_) => None,
+        });
+        futures_util::future::join_all(secrets).await;
     }
 }
 
@@ -108,7 +120,10 @@ impl Issuer {
         }
         let typed = match header.get("typ") {
             None => true,
-            Some(Value::String(name)) => TYPES.contains(&name.to_ascii_lowercase().as_str()),
+            Some(Value::String(name)) => {
+                let name = name.to_ascii_lowercase();
+                TYPES.contains(&name.strip_prefix("application/").unwrap_or(&name))
+            }
             Some(_) => false,
         };
         let algorithm = text_of(header, "alg")?;
@@ -121,13 +136,15 @@ impl Issuer {
         algorithm.filter(|_| typed).map(|algorithm| (*algorithm, kid)).ok_or(Denied::Token)
     }
 
-    async fn key(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<DecodingKey>, Denied> {
+    /// What the token may be signed with: one key, or a shared secret and the one that it replaced.
+    async fn keys(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Vec<Arc<DecodingKey>>, Denied> {
         match &self.keys {
-            Keys::Fixed(set) => set.find(kid, algorithm).ok_or(Denied::Token),
-            Keys::Address(jwks) => jwks.find(kid, algorithm).await,
+            Keys::Fixed(set) => Ok(vec![set.find(kid, algorithm).ok_or(Denied::Token)?]),
+            Keys::Address(jwks) => Ok(vec![jwks.find(kid, algorithm).await?]),
             Keys::Secret(secret) => {
                 let secret = secret.get().await.map_err(|error| Denied::Unavailable(Problem::from(error)))?;
-                Ok(Arc::new(DecodingKey::from_secret(secret.current.as_bytes())))
+                let secrets = std::iter::once(&secret.current).chain(&secret.previous);
+                Ok(secrets.map(|secret| Arc::new(DecodingKey::from_secret(secret.as_bytes()))).collect())
             }
         }
     }
@@ -141,8 +158,8 @@ impl Issuer {
         };
         let subject = text_of(&claims, "sub")?;
         let named = !subject.is_empty() && countersign_domain::text::check(subject, 255).is_ok();
-        let now = now.as_microsecond() as f64 / 1e6;
-        let begun = |name| Ok(time_of(&claims, name)?.is_none_or(|time| time <= now + LEEWAY));
+        let leeway = seconds(LEEWAY);
+        let begun = |name| Ok(time_of(&claims, name)?.is_none_or(|time| time.duration_since(now) <= leeway));
         if !meant || !named || !begun("nbf")? || !begun("iat")? {
             return Err(Denied::Token);
         }
@@ -151,7 +168,7 @@ impl Issuer {
             return Err(Denied::Token);
         }
         let expires = time_of(&claims, "exp")?.ok_or(Denied::Token)?;
-        if now >= expires + LEEWAY {
+        if now.duration_since(expires) >= leeway {
             return Err(Denied::Expired);
         }
         Ok(Person { issuer: self.name.clone(), subject: subject.to_owned(), tenant, claims })
@@ -171,12 +188,12 @@ fn text_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, De
     fields.get(name).and_then(Value::as_str).ok_or(Denied::Token)
 }
 
-/// A NumericDate (RFC 7519), in seconds since 1970.
-fn time_of(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Denied> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(time) => time.as_f64().map(Some).ok_or(Denied::Token),
-    }
+/// A NumericDate (RFC 7519): seconds since 1970, also with a fraction; none that is in no calendar.
+fn time_of(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, Denied> {
+    let Some(time) = claims.get(name) else { return Ok(None) };
+    let microseconds = time.as_f64().ok_or(Denied::Token)? * 1e6;
+    // A float beyond the range becomes the end of the range, which is in no calendar either.
+    Timestamp::from_microsecond(microseconds.round() as i64).map(Some).map_err(|_| Denied::Token)
 }
 
 /// The tenant that a token names, in one or both of its spellings.
@@ -266,5 +283,35 @@ impl LocalIssuer {
 impl std::fmt::Debug for LocalIssuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("LocalIssuer(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Rotating;
+    use countersign_testing::issuer::Signer;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn while_a_secret_is_rotated_both_sign() {
+        let secret = |text: &str| SecretText::new(text.repeat(32));
+        let rotating = Rotating { current: secret("n"), previous: Some(secret("o")) };
+        let issuer = Issuer {
+            name: "https://issuer.example".to_owned(),
+            audience: "us".to_owned(),
+            algorithms: vec![Algorithm::HS256],
+            tenants: Tenants::All,
+            keys: Keys::Secret(Source::Fixed(Arc::new(rotating))),
+        };
+        let issuers = Issuers(vec![issuer]);
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let claims = json!({
+            "iss": "https://issuer.example", "aud": "us", "sub": "s", "tenant_id": "t", "exp": now.as_second() + 60,
+        });
+        for (letter, believed) in [("n", true), ("o", true), ("x", false)] {
+            let token = Signer::Secret(letter.repeat(32).into_bytes()).token(r#"{"alg":"HS256"}"#, claims.to_string());
+            assert_eq!(issuers.verify(&token, now).await.is_ok(), believed, "{letter}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::chassis::{Plane, router};
 use crate::config;
+use crate::identity::install_crypto;
 use crate::issuers::Issuers;
 use crate::logging;
 use crate::secrets::Secrets;
@@ -54,6 +55,7 @@ pub enum Need {
 /// What a function works with, as its variables say.
 async fn start(needs: &[Need]) -> Result<App, Error> {
     logging::start();
+    install_crypto();
     // As text: the runtime shows a failed start by its Debug form.
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;

@@ -32,7 +32,7 @@ pub use call::{Call, Client, PathText, QueryText, Target};
 pub use caller::{Caller, Credentials, Denied, Holder, Operator, Person, Presented};
 pub use chassis::{Plane, router};
 pub use form::{Form, Read};
-pub use identity::{SigningKey, TokenSigner};
+pub use identity::{SigningKey, TokenSigner, install_crypto};
 pub use issuers::{Issuers, LocalIssuer};
 pub use keys::{Keys, random_bits};
 pub use listener::{Listener, shut_down_signal};

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 /// A token bucket per caller, or no limit.
 #[derive(Debug)]
-pub(crate) struct Rate(Option<DefaultKeyedRateLimiter<String>>);
+pub(crate) struct Rate(Option<DefaultKeyedRateLimiter<Actor>>);
 
 impl Rate {
     /// `per_second` calls, with a burst of twice as many; 0 is no limit.
@@ -23,7 +23,7 @@ impl Rate {
     /// Lets a call through, or says when to come again.
     pub(crate) fn check(&self, caller: &Actor) -> Result<(), Problem> {
         let Some(limiter) = &self.0 else { return Ok(()) };
-        limiter.check_key(&caller.to_string()).map_err(|until| {
+        limiter.check_key(caller).map_err(|until| {
             let wait = until.wait_time_from(DefaultClock::default().now());
             let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests; slow down");
@@ -47,6 +47,15 @@ mod tests {
         assert_eq!((refused.status.as_u16(), refused.code), (429, "rate_limited"));
         assert!(refused.retry_after.unwrap() >= 1);
         assert!(rate.check(&operator("b")).is_ok());
+    }
+
+    #[test]
+    fn two_callers_are_two_although_their_names_read_alike() {
+        let user = |issuer: &str, subject: &str| Actor::User { issuer: issuer.to_owned(), subject: subject.to_owned() };
+        let rate = Rate::new(1);
+        let one = user("https://issuer.example", "8443:7");
+        assert!((0..100).any(|_| rate.check(&one).is_err()));
+        assert!(rate.check(&user("https://issuer.example:8443", "7")).is_ok());
     }
 
     #[test]

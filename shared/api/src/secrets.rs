@@ -186,7 +186,7 @@ impl<T> Source<T> {
         }
     }
 
-    async fn refresh_aging(&self) {
+    pub(crate) async fn refresh_aging(&self) {
         let Self::Managed(managed) = self else { return };
         // What no call has used yet is not read for it.
         if managed.at_most(USABLE_SECONDS).is_some()
