@@ -385,7 +385,7 @@ async fn every_state_is_told_in_the_words_of_each_place() {
     eventually(vec!["action_submitted".to_owned(), "action_expired".to_owned()], async || org.trail(late).await).await;
     let mut expired = no(late, "Timed out: nobody decided in time", None);
     expired.details = ("timeout", None);
-    expired.approval.as_mut().unwrap()["decided_at"] = "2026-11-22T12:00:05Z".into();
+    expired.approval.as_mut().unwrap()["decided_at"] = "2026-11-22T12:00:00Z".into();
     org.assert_shown(expired).await;
 }
 

@@ -10,10 +10,24 @@ const JTI: &str = "d8057d2d-ac69-4638-9a69-e5e584a5d503";
 /// The same customer's key ring, its private key sealed with the test's root key.
 const KEY_RING: &str = include_str!("../records/keyring-v1.json");
 
+/// Records of tenant 1, all made at the moment at which the test's clock stands.
+const REMEDIATION: &str = include_str!("../records/remediation-v1.json");
+const APPROVAL: &str = "apr_01M7YZMHQTAPBZSZ5KBM138PQW";
+const ACTION: &str = include_str!("../records/action-v1.json");
+const ACTION_ID: u64 = 7_039_446_576_985_040;
+/// Settings under which transfers are denied.
+const ACTIONS_POLICY: &str = include_str!("../records/actionspolicy-v1.json");
+/// A case that waits in the feed.
+const CASE: &str = include_str!("../records/case-v1.json");
+const CASE_ID: &str = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
+/// A key for every public door, which has been nobody's secret since it is written here.
+const API_KEY: &str = include_str!("../records/apikey-v1.json");
+const KEY: &str = "cs_live_2e67e178_8Pvys1QOMMtywpWiwCfY0l6b0xfjZVWTSfoMNE2xI34";
+
 /// A server on a table that an earlier version has written.
 async fn server() -> Server {
     let server = Server::start().await;
-    for items in [TOKEN, KEY_RING] {
+    for items in [TOKEN, KEY_RING, REMEDIATION, ACTION, ACTIONS_POLICY, CASE, API_KEY] {
         let items: Vec<Value> = serde_json::from_str(items).unwrap();
         server.table.put_items("countersign", &items).await.unwrap();
     }
@@ -45,4 +59,67 @@ async fn a_stored_key_ring_of_schema_1_signs_rotates_and_verifies() {
     let rotated = send(server.request(Method::POST, &format!("/keys/{CUSTOMER}.1/rotate"))).await;
     assert_eq!(rotated.json()["key_id"], format!("{CUSTOMER}.2"));
     assert_eq!(verified(&server).await, (3, 4));
+}
+
+async fn verified_tenant(server: &Server) -> (u64, u64) {
+    let verified = countersign::verify::tenant(&server.app.store, &"1".parse().unwrap()).await.unwrap();
+    assert_eq!(verified.broken, None);
+    (verified.records, verified.entries)
+}
+
+#[tokio::test]
+async fn a_stored_remediation_of_schema_1_is_answered_reported_on_and_verifies() {
+    let server = server().await;
+    assert_eq!(verified_tenant(&server).await, (5, 6));
+    let admin = server.token("1", "42", &["admin"]);
+    let post = async |path: &str, body: Value| {
+        let answer = send(server.public(Method::POST, path).bearer_auth(&admin).json(&body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let respond = format!("/v1/notifications/approvals/{APPROVAL}/respond");
+    assert_eq!(post(&respond, json!({ "decision": "approve" })).await["remediationStatus"], "executing");
+    let step = format!("/v1/remediation/{}/steps/step_1", APPROVAL.replace("apr_", "rem_"));
+    let reported = post(&step, json!({ "status": "completed", "output": "done" })).await;
+    assert_eq!(reported["steps"][0]["description"], "Set it to 400");
+    assert_eq!(verified_tenant(&server).await, (5, 8));
+}
+
+#[tokio::test]
+async fn a_stored_action_of_schema_1_is_decided_on_under_stored_settings_and_verifies() {
+    let server = server().await;
+    let human = server.token("1", "7", &["security_manager"]);
+    let approve = server.public(Method::POST, &format!("/api/v1/actions/{ACTION_ID}/approve")).bearer_auth(&human);
+    assert_eq!(send(approve).await.json()["status"], "approved");
+    let transfer = json!({ "agent_id": "bot", "action_type": "transfer" });
+    let submit = server.public(Method::POST, "/api/v1/actions/submit").header("X-API-Key", KEY);
+    assert_eq!(send(submit.json(&transfer)).await.json()["decision"], "denied");
+    let details = server.public(Method::GET, &format!("/api/v1/actions/{ACTION_ID}")).header("X-API-Key", KEY);
+    assert_eq!(send(details).await.json()["audit_trail"].as_array().unwrap().len(), 2);
+    verified_tenant(&server).await;
+}
+
+#[tokio::test]
+async fn a_stored_case_of_schema_1_is_handed_out_judged_and_verifies() {
+    let server = server().await;
+    let fed = send(server.public(Method::GET, "/api/v1/external/cases/feed").header("X-API-Key", KEY)).await.json();
+    let case = &fed["cases"][0];
+    assert_eq!((&case["case_id"], &case["metadata"]), (&json!(CASE_ID), &json!({ "user": "alice" })));
+    let path = format!("/api/v1/external/cases/{CASE_ID}/verdict");
+    let verdict = server.public(Method::POST, &path).header("X-API-Key", KEY).json(&json!({ "outcome": "SAFE" }));
+    assert_eq!(send(verdict).await.json()["resolved"], true);
+    assert_eq!(verified_tenant(&server).await, (5, 9));
+}
+
+#[tokio::test]
+async fn a_stored_api_key_of_schema_1_opens_is_rotated_and_revoked() {
+    let server = server().await;
+    let listed = server.get("/api-keys?domain=1").await.json();
+    let id = listed["items"][0]["id"].as_str().unwrap().to_owned();
+    let rotate = format!("/api-keys/{id}/rotate");
+    assert_eq!(server.post(&rotate, &json!({})).await.status, 201);
+    assert_eq!(server.delete(&format!("/api-keys/{id}")).await.status, 204);
+    let refused = send(server.public(Method::GET, "/api/v1/external/cases").header("X-API-Key", KEY)).await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(verified_tenant(&server).await, (6, 9));
 }
