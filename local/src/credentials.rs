@@ -15,7 +15,7 @@ pub struct Token {
     #[arg(long)]
     pub tenant: Tenant,
     /// The subject: `sub`, and `user_id` if it is a number
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub subject: String,
     /// A role, e.g. admin; may be given more than once
     #[arg(long = "role")]

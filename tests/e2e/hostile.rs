@@ -4,6 +4,7 @@ use crate::server::{Answer, CUSTOMER, EVENT, Server, send};
 use proptest::prelude::*;
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const TAKES_A_BODY: [&str; 4] = ["/overrides/evt-1/decide", "/overrides/verify", "/tokens/override", "/keys/signing"];
 
@@ -161,5 +162,39 @@ proptest! {
         let (runtime, server) = &*SERVER;
         let answer = runtime.block_on(server.post_raw(TAKES_A_BODY[at], None, bytes));
         prop_assert_eq!(answer.status, 400);
+    }
+}
+
+/// A client that writes headers and body apart, as many do, must not lose its next request to a refusal.
+#[tokio::test]
+async fn a_refusal_before_the_body_was_read_leaves_the_connection_whole() {
+    let server = Server::start().await;
+    let address = server.public_url.strip_prefix("http://").unwrap().to_owned();
+    for (path, status) in [
+        ("POST /v1/remediation", "401"),
+        ("POST /api/v1/actions/1/approve", "401"),
+        ("POST /nothing", "404"),
+        ("DELETE /v1/remediation", "405"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        for _ in 0..2 {
+            let head = format!("{path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 1000\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            // The server has the headers alone for as long as it likes.
+            tokio::task::yield_now().await;
+            stream.write_all(&[b' '; 1000]).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{path}: the connection was closed");
+            }
+            let text = String::from_utf8_lossy(&answer).to_lowercase();
+            assert!(text.starts_with(&format!("http/1.1 {status}")), "{path}: {text}");
+            assert!(!text.contains("connection: close"), "{path}: {text}");
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let length: usize = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+            let mut rest = vec![0; length - body.len()];
+            stream.read_exact(&mut rest).await.unwrap();
+        }
     }
 }

@@ -155,3 +155,47 @@ async fn a_mint_that_its_key_refuses_starts_no_key_ring() {
     let rotate = server.post_once("/keys/nonsense/rotate", &"k".repeat(256), &json!({})).await;
     assert_eq!(rotate.status, 400, "the form of a request comes before what it asks for");
 }
+
+/// An answer that changed nothing is an answer all the same.
+#[tokio::test]
+async fn a_success_that_changed_nothing_is_stored_under_its_key() {
+    let server = Server::start().await;
+    let key = server.key("1", &["cases:write"]).await;
+    let id = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
+    let post = async |once: &str, title: &str| {
+        let body = json!({ "case_id": id, "title": title, "severity": "low" });
+        let request = server.public(Method::POST, "/api/v1/external/cases").header("X-API-Key", &key);
+        send(request.header("Idempotency-Key", once).json(&body)).await
+    };
+    assert_eq!(post("first", "one").await.status, 201);
+    let kept = post("second", "one").await;
+    assert_eq!((kept.status, kept.header("idempotency-replayed")), (200, None));
+    let replayed = post("second", "one").await;
+    assert_eq!((replayed.status, replayed.header("idempotency-replayed")), (200, Some("true")));
+    assert_eq!(replayed.text, kept.text);
+    assert_eq!(post("second", "two").await.status, 422);
+}
+
+#[tokio::test]
+async fn a_repeated_report_is_answered_as_it_was_then() {
+    let server = Server::start().await;
+    let token = server.token("acme", "agent", &["admin"]);
+    let post = async |path: &str, once: &str, body: Value| {
+        let request = server.public(Method::POST, path).bearer_auth(&token).header("Idempotency-Key", once);
+        send(request.json(&body)).await
+    };
+    let proposal = json!({
+        "incidentTitle": "i", "title": "t", "steps": [{ "description": "d" }], "requiresApproval": false,
+    });
+    let proposed = post("/v1/remediation", "p", proposal).await.json();
+    let step = format!("/v1/remediation/{}/steps/step_1", proposed["remediationId"].as_str().unwrap());
+    let running = post(&step, "s1", json!({ "status": "running", "output": "so far" })).await;
+    assert_eq!(running.json()["steps"][0]["output"], "so far");
+    let completed = post(&step, "s2", json!({ "status": "completed", "output": "done" })).await;
+    assert_eq!(
+        (&completed.json()["status"], &completed.json()["steps"][0]["output"]),
+        (&json!("executed"), &json!("done"))
+    );
+    let again = post(&step, "s1", json!({ "status": "running", "output": "so far" })).await;
+    assert_eq!((again.header("idempotency-replayed"), again.text), (Some("true"), running.text));
+}

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 /// What the names of the items with the steps' outputs start with.
-const OUTPUTS: &str = "output#";
+pub(crate) const OUTPUTS: &str = "output#";
 
 /// The outputs of a remediation's steps, by the name of the item that each lies in.
 pub(crate) type Outputs = HashMap<String, String>;

@@ -1,9 +1,9 @@
 //! Tenants' API keys: minting, listing, rotating and revoking.
 
 use axum::extract::State;
-use countersign_api::{Answer, App, Call, Form, JsonBody, Keys, Listed, NoBody, PathText, Problem, QueryText};
+use countersign_api::{Answer, App, Call, Detail, Form, JsonBody, Keys, Listed, NoBody, PathText, Problem, QueryText};
 use countersign_domain::api_key::{ApiKey, KeyHash, KeyId, MAX_GRACE_MINUTES, Mint, Refusal, Scope, Scopes};
-use countersign_domain::{Outcome, Tenant, Timestamp, With, rfc3339};
+use countersign_domain::{Outcome, Tenant, Timestamp, With, rfc3339, whole_second};
 use countersign_store::{By, Cursor, Fault, Found, Order, Query};
 use http::StatusCode;
 use serde::Serialize;
@@ -78,13 +78,19 @@ pub(crate) async fn mint(State(app): State<App>, call: Call, JsonBody(body): Jso
     let owner = form.optional("owner", Form::integer(0, LARGEST_ID)).and_then(|owner| u64::try_from(owner).ok());
     let scopes = form.required("scopes", scopes);
     let expires_at: Option<Timestamp> = form.optional("expires_at", Form::time);
-    if expires_at.is_some_and(|expires_at| expires_at <= app.clock.now()) {
-        form.refuse("expires_at", "must be in the future");
-    }
     let text = Keys::generate()?;
     let hash = KeyHash::of(&text);
+    // In whole seconds, as it is shown.
+    let expires_at = expires_at.map(whole_second);
     let mint = form.finish(|| Some(Mint { hash, domain: domain?, name: name?, owner, scopes: scopes?, expires_at }))?;
     call.about(&mint.domain);
+    // Judged after the idempotency key: what was in the future may be past when the call is repeated.
+    if let Some(answer) = app.answered_before(&call, &body).await? {
+        return Ok(answer);
+    }
+    if expires_at.is_some_and(|expires_at| expires_at <= app.clock.now()) {
+        return Err(Problem::invalid(vec![Detail::new("expires_at", "must be in the future")]));
+    }
     app.change(
         &call,
         &body,

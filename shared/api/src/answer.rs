@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// The largest answer that an idempotency entry keeps, in bytes; an item has at most 400 KB.
+const LARGEST_KEPT: usize = 350_000;
 /// What a stored answer is sealed as.
 const SEALED_AS: &str = "answer";
 
@@ -63,6 +65,24 @@ impl Answer {
     #[must_use]
     pub fn no_content() -> Self {
         Self::text(StatusCode::NO_CONTENT, String::new())
+    }
+
+    /// An answer that is put together from the table afterwards, because it may be too large to be kept.
+    #[must_use]
+    pub fn later() -> Self {
+        Self::no_content()
+    }
+
+    /// The same answer, or [`Answer::later`] if it is too large to be kept under an idempotency key.
+    #[must_use]
+    pub fn if_it_can_be_kept(self) -> Self {
+        if self.body.len() <= LARGEST_KEPT { self } else { Self::later() }
+    }
+
+    /// Whether it is still to be put together.
+    #[must_use]
+    pub fn is_later(&self) -> bool {
+        self.status == StatusCode::NO_CONTENT
     }
 
     /// 200 with this text, of a type other than JSON.

@@ -139,22 +139,6 @@ impl App {
         self.change_once(call.once(body, Some(item))?, call.deadline(), key, rule, answer).await
     }
 
-    /// The same for an answer that is put together from the table afterwards, because it may be too large to be kept:
-    /// whether this call only repeats one that acted before.
-    ///
-    /// # Errors
-    /// The rule's refusal, or a problem that every door words alike.
-    pub async fn commit<C: Caller, R: Record>(
-        &self,
-        call: &Call<C>,
-        body: &Value,
-        key: &Key<R>,
-        rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
-    ) -> Result<bool, Refused<R::Refusal>> {
-        let done = self.change(call, body, key, rule, |_| Ok(Answer::no_content())).await?;
-        Ok(done.is_replayed())
-    }
-
     async fn change_once<R: Record>(
         &self,
         once: Option<Once>,

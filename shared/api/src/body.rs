@@ -1,13 +1,16 @@
 //! Request bodies: bounded, of the right type, and read once by a visitor that checks what serde_json does not.
 
 use crate::problem::Problem;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// The longest body that is read, in bytes.
@@ -79,9 +82,7 @@ async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(LIMIT));
     if announced.is_some_and(|length| length > LIMIT) {
-        // Who asks before sending has sent nothing yet that would have to be taken.
-        let waits = headers.contains_key(header::EXPECT);
-        return Err(too_large(if waits { Body::empty() } else { body }).await);
+        return Err(too_large());
     }
     let late = tokio::time::Instant::now() + ARRIVES_WITHIN;
     loop {
@@ -90,27 +91,75 @@ async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
         let frame = frame.map_err(|_| Problem::invalid_body("was cut off"))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > LIMIT {
-            return Err(too_large(body).await);
+            return Err(too_large());
         }
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.into())
 }
 
-async fn too_large(mut body: Body) -> Problem {
-    let drain = async {
-        let mut drained = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            drained += frame.data_ref().map_or(0, Bytes::len);
-            if drained > DRAINED {
-                break;
-            }
-        }
-    };
-    // Whatever comes of it, the answer is the same.
-    let _ = tokio::time::timeout(DRAINED_WITHIN, drain).await;
+fn too_large() -> Problem {
     let message = format!("the body must have at most {LIMIT} bytes");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+}
+
+/// A body that is handed on, and what is left of it once there is an answer.
+///
+/// A connection can only be used again when the request on it has been read to its end; a client that is refused
+/// before its body was looked at would lose its next request.
+#[derive(Clone, Debug)]
+pub(crate) struct Rest(Arc<Mutex<Body>>);
+
+impl Rest {
+    /// Keeps hold of a request's body. One whose client waits to be asked for it is left alone: nothing was sent yet.
+    pub(crate) fn of(request: Request) -> (Request, Option<Self>) {
+        let (parts, body) = request.into_parts();
+        if body.is_end_stream() || parts.headers.contains_key(header::EXPECT) {
+            return (Request::from_parts(parts, body), None);
+        }
+        let rest = Self(Arc::new(Mutex::new(body)));
+        (Request::from_parts(parts, Body::new(rest.clone())), Some(rest))
+    }
+
+    /// Takes what is left and throws it away; whether that was all of it.
+    pub(crate) async fn drain(mut self) -> bool {
+        let drain = async {
+            let mut drained = 0;
+            while let Some(frame) = self.frame().await {
+                let Ok(frame) = frame else { return false };
+                drained += frame.data_ref().map_or(0, Bytes::len);
+                if drained > DRAINED {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(DRAINED_WITHIN, drain).await.unwrap_or(false)
+    }
+
+    fn body(&self) -> MutexGuard<'_, Body> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Rest {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut *self.body()).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body().is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body().size_hint()
+    }
 }
 
 /// Parses JSON, refusing what is nested too deeply or names a key twice, at every level, also where it is ignored.

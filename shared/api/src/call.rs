@@ -53,7 +53,7 @@ impl<C: Caller> FromRequestParts<App> for Call<C> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let caller = C::establish(parts, app).await?;
         let actor = caller.actor();
-        app.rate.check(&actor)?;
+        app.rate.check(caller.tenant(), &actor)?;
         let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
         let call = Self {
             actor,

@@ -1,6 +1,7 @@
 //! What every request goes through, on every door: request id, log line, panics, unknown paths and methods, health.
 
 use crate::app::App;
+use crate::body::Rest;
 use crate::dialect::{Dialect, Outcome};
 use crate::guard;
 use crate::problem::Problem;
@@ -8,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -59,11 +60,17 @@ async fn outermost(State(plane): State<Plane>, request: Request, next: Next) -> 
         Plane::Management => (Ok(()), Dialect::Standard),
         Plane::LocalManagement { port } => (guard::check(request.uri(), request.headers(), port), Dialect::Standard),
     };
+    let (request, rest) = Rest::of(request);
     let response = match guarded {
         Ok(()) => next.run(request).instrument(span.clone()).await,
         Err(problem) => problem.into_response(),
     };
     let mut response = dialect.word(response);
+    if let Some(rest) = rest
+        && !rest.drain().await
+    {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     let _entered = span.enter();
     tracing::info!(

@@ -7,6 +7,26 @@ use std::fmt::Display;
 use std::str::FromStr;
 use uuid::Uuid;
 
+/// Whether a time has the form of RFC 3339; the parser takes more (ISO 8601), and judges the numbers.
+fn is_rfc3339(text: &str) -> bool {
+    let fits = |text: &str, form: &str| {
+        text.len() == form.len()
+            && text.bytes().zip(form.bytes()).all(|(b, f)| if f == b'0' { b.is_ascii_digit() } else { b == f })
+    };
+    let Some((time, rest)) = text.split_at_checked("0000-00-00T00:00:00".len()) else { return false };
+    let zone = match rest.strip_prefix('.') {
+        Some(fraction) => {
+            let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            if zone.len() == fraction.len() {
+                return false;
+            }
+            zone
+        }
+        None => rest,
+    };
+    fits(time, "0000-00-00T00:00:00") && (zone == "Z" || fits(zone, "+00:00") || fits(zone, "-00:00"))
+}
+
 /// The largest object of a caller's own that is kept, in bytes as it is written; an item has at most 400 KB.
 const LARGEST_OBJECT: usize = 300_000;
 
@@ -158,8 +178,8 @@ impl Form {
     /// # Errors
     /// It is something else.
     pub fn time(value: &Value) -> Result<Timestamp, String> {
-        let time = value.as_str().and_then(|text| text.parse().ok());
-        time.ok_or_else(|| "must be a time as in 2026-11-21T12:00:00Z".to_owned())
+        let time = value.as_str().filter(|text| is_rfc3339(text)).and_then(|text| text.parse().ok());
+        time.ok_or_else(|| "must be a time as in 2026-11-21T12:00:00Z, before 9999-12-30".to_owned())
     }
 
     /// Reads a whole number from `least` to `most` as a query string has it.
@@ -226,6 +246,36 @@ impl Form {
                 list.push(value);
             }
             Ok(list)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_rfc_3339_and_nothing_else() {
+        for text in ["2026-11-21T12:00:00Z", "2026-11-21T12:00:00.123456Z", "2026-11-21T14:00:00+02:00"] {
+            assert!(Form::time(&text.into()).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "2026-11-21",
+            "2026-11-21T12:00Z",
+            "20261121T120000Z",
+            "2026-11-21T12Z",
+            "2026-11-21 12:00:00Z",
+            "2026-11-21T12:00:00",
+            "2026-11-21T12:00:00.Z",
+            "2026-11-21T12:00:00+02",
+            "2026-11-21T12:00:00+02:00[Europe/Berlin]",
+            "+002026-11-21T12:00:00Z",
+            "2026-02-30T12:00:00Z",
+            "2026-11-21T25:00:00Z",
+            "2026-11-21T12:00:00é",
+        ] {
+            assert!(Form::time(&text.into()).is_err(), "{text}");
         }
     }
 }

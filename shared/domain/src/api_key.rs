@@ -1,6 +1,8 @@
 //! The API key of a program: bound to one tenant, limited to scopes, known here only by its hash.
 
-use crate::{Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, With, seconds};
+use crate::{
+    Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, With, seconds, whole_second,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -347,7 +349,7 @@ impl ApiKey {
             return Err(Refusal::NotFound);
         }
         let next = Self::born(self.again(hash), now);
-        let grace_ends = now.saturating_add(seconds(grace_minutes * 60)).unwrap_or(Timestamp::MAX);
+        let grace_ends = whole_second(now).saturating_add(seconds(grace_minutes * 60)).unwrap_or(Timestamp::MAX);
         let expires_at = self.expires_at.map_or(grace_ends, |expires_at| expires_at.min(grace_ends));
         let old = Self { expires_at: Some(expires_at), rotated_to: Some(next.id.clone()), ..self.clone() };
         let data = json!({ "key_id": old.id, "rotated_to": next.id, "expires_at": crate::rfc3339(expires_at) });

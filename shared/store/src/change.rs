@@ -68,6 +68,16 @@ enum Attempt {
     Doubtful(String),
 }
 
+/// What became of the answer of a call that had nothing to change.
+enum Kept {
+    /// It is the one to give.
+    Now,
+    /// The same call was answered before, with this.
+    Before(String),
+    /// To be judged again.
+    Again,
+}
+
 /// An attempt whose end is unknown: if its change is found, the answer is given as the success that it is.
 struct Doubt<A> {
     version: u64,
@@ -109,11 +119,14 @@ impl Store {
                     continue;
                 }
                 Ok(Outcome::Keep) => {
-                    if let Some(answer) = self.stored_answer(call).await? {
-                        return Ok(Committed::Before(answer));
-                    }
                     let kept = found.ok_or_else(|| Fault::Corrupt("a rule kept an absent record".to_owned()))?;
-                    return Ok(Committed::Now(answer(&kept.record)?));
+                    let shaped = answer(&kept.record)?;
+                    let text = stored(&shaped)?;
+                    match self.keep(call, text, now, failures).await? {
+                        Kept::Now => return Ok(Committed::Now(shaped)),
+                        Kept::Before(answer) => return Ok(Committed::Before(answer)),
+                        Kept::Again => continue,
+                    }
                 }
                 Err(refusal) => match self.stored_answer(call).await? {
                     Some(answer) => return Ok(Committed::Before(answer)),
@@ -153,6 +166,24 @@ impl Store {
             wait(pause, &reason, call.deadline).await?;
         }
         unreachable!("the loop ends by its deadline")
+    }
+
+    /// Stores the answer of a call that had nothing to change, if it came with an idempotency key.
+    async fn keep<R>(&self, call: Call<'_>, answer: String, now: Timestamp, failures: u32) -> Result<Kept, Error<R>> {
+        let Some(once) = call.once else { return Ok(Kept::Now) };
+        let entry = self.once_item(once, answer, now)?;
+        let (pause, reason) = match self.attempt(Some(entry), Vec::new(), call.deadline, failures).await? {
+            Attempt::Committed => return Ok(Kept::Now),
+            Attempt::Once(image) => match self.replay(call, image, now).await? {
+                Some(answer) => return Ok(Kept::Before(answer)),
+                None => (Duration::ZERO, "the idempotency entry expired meanwhile".to_owned()),
+            },
+            Attempt::Overtaken => (Duration::ZERO, "other changes always came first".to_owned()),
+            Attempt::Again(pause, reason) => (pause, reason),
+            Attempt::Doubtful(reason) => (backoff(failures), reason),
+        };
+        wait(pause, &reason, call.deadline).await?;
+        Ok(Kept::Again)
     }
 
     /// Looks whether an attempt of unknown end has been committed after all. Those that can no longer be are dropped.

@@ -189,12 +189,14 @@ impl Store {
         items: &[ItemHash],
         deadline: Instant,
     ) -> Result<Option<&'static str>, Fault> {
+        let at = |item: &ItemHash| Position { listed_sk: String::new(), pk: pk.to_owned(), sk: item.name.clone() };
+        let positions: Vec<_> = items.iter().map(at).collect();
+        let found = self.batch_get(&positions, false, deadline).await?;
         for written in items {
-            let Some(item) = self.get(pk.to_owned(), &written.name, deadline).await? else {
+            let Some(item) = found.get(&(pk.to_owned(), written.name.clone())) else {
                 return Ok(Some("an item that was written with it is missing"));
             };
-            if item::get_text(&item, "body").ok().map(|body| ItemHash::of(&written.name, body)).as_ref()
-                != Some(written)
+            if item::get_text(item, "body").ok().map(|body| ItemHash::of(&written.name, body)).as_ref() != Some(written)
             {
                 return Ok(Some("an item that was written with it has another content"));
             }
