@@ -11,8 +11,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// How long a change waits for its own call to fan it out before the clock looks after it.
-const FAN_OUT_AFTER: Duration = Duration::from_secs(2);
 /// How often expired idempotency entries are removed; they count as gone from the moment they expire.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How often the clock looks.
@@ -93,7 +91,7 @@ impl Table {
 }
 
 fn settings(table: &str, clock: &Clock) -> Settings {
-    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: FAN_OUT_AFTER }
+    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: None }
 }
 
 impl Runner {

@@ -197,5 +197,5 @@ async fn a_repeated_report_is_answered_as_it_was_then() {
         (&json!("executed"), &json!("done"))
     );
     let again = post(&step, "s1", json!({ "status": "running", "output": "so far" })).await;
-    assert_eq!((again.header("idempotency-replayed"), again.text), (Some("true"), running.text));
+    assert_eq!((again.header("idempotency-replayed"), &again.text), (Some("true"), &running.text));
 }

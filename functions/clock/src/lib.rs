@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 /// How many items of a shard are looked at before the index is asked again.
-const BATCH: u16 = 50;
+const BATCH: u16 = 10;
 
 /// Looks at everything that is due at `now`, until there is no more or `stop_at` has come. Sweeps may overlap.
 pub async fn sweep(store: &Store, now: Timestamp, stop_at: Instant) {
@@ -45,7 +45,7 @@ async fn handle_or_put_off(store: &Store, due: &Due, now: Timestamp, stop_at: In
 
 async fn handle(store: &Store, due: &Due, stop_at: Instant) -> Result<(), Fault> {
     match due.kind() {
-        // Nobody can subscribe yet: there is no one left to tell.
+        // Written by a version that had nobody to tell either.
         DueKind::Change => store.done(due, stop_at).await,
         DueKind::Record(Action::KIND) => store.tick::<Action>(due, stop_at).await,
         DueKind::Record(Remediation::KIND) => store.tick::<Remediation>(due, stop_at).await,

@@ -22,9 +22,6 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// How long a change waits to be fanned out by its own call before the clock looks after it.
-const FAN_OUT_AFTER: Duration = Duration::from_secs(30);
-
 /// How long before it is stopped a scheduled function ends its work.
 const BEFORE_THE_END: Duration = Duration::from_secs(10);
 
@@ -60,7 +57,7 @@ async fn start(needs: &[Need]) -> Result<App, Error> {
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let clock = Clock::System;
-    let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
+    let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: None };
     let secrets = Secrets::manager(&sdk, config.override_secret_id, config.root_key_id, &clock);
     let issuers = config.config.issuers.as_deref().unwrap_or_default();
     let issuers = Issuers::configured(issuers, &secrets, &clock).map_err(|error| error.to_string())?;

@@ -53,8 +53,9 @@ pub struct Settings {
     pub table: String,
     /// Where `now` comes from.
     pub clock: Clock,
-    /// How long after its commit a change becomes due for the clock, if nobody has fanned it out before.
-    pub fan_out_after: Duration,
+    /// How long after its commit a change becomes due for the clock, if nobody has fanned it out before; `None` as long
+    /// as nobody can subscribe, which spares each change an index entry and its removal.
+    pub fan_out_after: Option<Duration>,
 }
 
 /// A record as it was found.

@@ -68,8 +68,8 @@ impl Store {
         };
         last.state = Some(stored.state());
         let mut change_keys = item::log_keys::<R>(last, pk, version);
-        if told {
-            let due = now.saturating_add(self.settings.fan_out_after).unwrap_or(Timestamp::MAX);
+        if let Some(after) = self.settings.fan_out_after.filter(|_| told) {
+            let due = now.saturating_add(after).unwrap_or(Timestamp::MAX);
             change_keys.extend(item::due_keys(pk, due));
         }
         let content = ChangeBody { change_id: change_id.to_owned(), version, entries, items };

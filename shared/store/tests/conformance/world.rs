@@ -208,7 +208,7 @@ impl World {
 }
 
 fn settings(table: &str, clock: &Clock) -> Settings {
-    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: Duration::from_secs(2) }
+    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: Some(Duration::from_secs(2)) }
 }
 
 /// Verifies a tenant's chains once the index shows as many records as there are.
