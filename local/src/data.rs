@@ -14,6 +14,8 @@ use tempfile::NamedTempFile;
 
 const SECRETS: &str = "secrets.json";
 const TABLE: &str = "table.db";
+/// Says that a server has started here, and shown its hints.
+const STARTED: &str = "started";
 
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +62,6 @@ pub struct Kept {
     pub secrets: Secrets,
     /// The local issuer.
     pub issuer: LocalIssuer,
-    /// Whether they were generated just now.
-    pub first: bool,
 }
 
 /// Reads the secrets, generating them on the first start.
@@ -72,7 +72,7 @@ pub fn secrets(config: &Local) -> Result<Kept, DataError> {
     let directory = &config.data;
     make_directory(directory)?;
     let path = directory.join(SECRETS);
-    let first = generate(directory, &path)?;
+    generate(directory, &path)?;
     let mut file = read(&path)?;
     if file.issuer_key.is_none() {
         file = with_issuer_key(directory, &path)?;
@@ -87,7 +87,7 @@ pub fn secrets(config: &Local) -> Result<Kept, DataError> {
     };
     let issuer_secrets = file.issuer_secrets.into_iter().map(|(id, secret)| (id, SecretText::new(secret))).collect();
     let secrets = Secrets::fixed(override_secret, Rotating { current: root_key, previous: None }, issuer_secrets);
-    Ok(Kept { secrets, issuer, first })
+    Ok(Kept { secrets, issuer })
 }
 
 fn read(path: &Path) -> Result<SecretsFile, DataError> {
@@ -144,10 +144,27 @@ fn make_directory(directory: &Path) -> Result<(), DataError> {
     builder.create(directory).map_err(|error| DataError::Io { path: directory.to_owned(), error })
 }
 
+/// Whether no server has started on this directory before; the next one has.
+///
+/// # Errors
+/// The directory cannot be used.
+pub fn is_first_start(directory: &Path) -> Result<bool, DataError> {
+    let path = directory.join(STARTED);
+    let mut options = fs::OpenOptions::new();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(DataError::Io { path, error }),
+    }
+}
+
 /// Writes a secrets file with fresh secrets unless there is one; whole or not at all, also when two start at once.
-fn generate(directory: &Path, path: &Path) -> Result<bool, DataError> {
+fn generate(directory: &Path, path: &Path) -> Result<(), DataError> {
     if path.exists() {
-        return Ok(false);
+        return Ok(());
     }
     let io = |error| DataError::Io { path: path.to_owned(), error };
     let random = |_| io(io::Error::other("the system gives no random numbers"));
@@ -158,8 +175,8 @@ fn generate(directory: &Path, path: &Path) -> Result<bool, DataError> {
         issuer_secrets: HashMap::new(),
     };
     match write(directory, &file, |written| written.persist_noclobber(path).map_err(|error| error.error)) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(io(error)),
     }
 }

@@ -6,16 +6,24 @@ use crate::{Runner, Table};
 use countersign_api::LocalIssuer;
 use countersign_api::config::Local;
 use countersign_domain::api_key::Scope;
-use countersign_domain::{InvalidTenant, Timestamp};
+use countersign_domain::{InvalidTenant, Timestamp, rfc3339, seconds};
 use countersign_store::{Clock, Fault};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// Prints a line; whoever reads along may stop reading.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
 const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
-/// The tenant of the public doors; a number, so that it is an organization as well.
+/// The tenant that a newcomer starts with; a number, so that it is an organization as well.
 pub(crate) const TENANT: &str = "1";
 
 /// A step of the demo did not go as it should.
@@ -49,15 +57,14 @@ pub enum DemoError {
     },
 }
 
-/// A JWT of the local issuer for someone of the demo's tenant.
-pub(crate) fn token(issuer: &LocalIssuer, subject: &str, role: &str, now: Timestamp) -> Result<String, DemoError> {
-    let roles = vec![role.to_owned()];
-    let token =
-        Token { tenant: TENANT.parse()?, subject: subject.to_owned(), roles, claims: Vec::new(), ttl: 8 * 60 * 60 };
+/// A JWT of the local issuer for user 42 of a tenant.
+pub(crate) fn token(issuer: &LocalIssuer, tenant: &str, role: &str, now: Timestamp) -> Result<String, DemoError> {
+    let (tenant, roles) = (tenant.parse()?, vec![role.to_owned()]);
+    let token = Token { tenant, subject: "42".to_owned(), roles, claims: Vec::new(), ttl: 8 * 60 * 60 };
     Ok(issuer.sign(&token.claims(now))?)
 }
 
-/// A key of the demo's tenant for every public door.
+/// A key of the newcomer's tenant for every public door.
 pub(crate) fn key() -> Result<NewKey, DemoError> {
     let scopes = vec![Scope::ActionsSubmit, Scope::ActionsRead, Scope::CasesRead, Scope::CasesWrite];
     Ok(NewKey { tenant: TENANT.parse()?, name: "first steps".to_owned(), scopes })
@@ -72,10 +79,10 @@ pub async fn play(config: &Local) -> Result<(), DemoError> {
     let running = format!("http://{}", config.management_listen);
     let health = client.get(format!("{running}/health")).send().await;
     if health.is_ok_and(|answer| answer.status().is_success()) {
-        println!("Playing against the server at {running}.\n");
+        say!("Playing against the server at {running}.\n");
         let public = format!("http://{}", config.listen);
         let issuer = data::secrets(config)?.issuer;
-        return Demo { client, management: running, public, issuer }.play().await;
+        return Demo { client, management: running, public, issuer, tenant: tenant() }.play().await;
     }
     let directory = tempfile::tempdir()?;
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -90,15 +97,20 @@ pub async fn play(config: &Local) -> Result<(), DemoError> {
     let table = Table::configured(&config, &Clock::System, false).await?;
     let runner = Runner::start(&config, Clock::System, table).await?;
     let (management, public) = (runner.management_url(), runner.public_url());
-    println!("No server at {running}; playing against one of its own at {management}, which is gone afterwards.\n");
+    say!("No server at {running}; playing against one of its own at {management}, which is gone afterwards.\n");
     let issuer = data::secrets(&config)?.issuer;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(runner.run(stopped));
-    let played = Demo { client, management, public, issuer }.play().await;
+    let played = Demo { client, management, public, issuer, tenant: tenant() }.play().await;
     stop.send_replace(true);
     // The demo's own outcome matters more than how its server ended.
     let _ = serving.await;
     played
+}
+
+/// A tenant that nobody has, a number of 53 bits.
+fn tenant() -> String {
+    (uuid::Uuid::new_v4().as_u128() % (1 << 53)).to_string()
 }
 
 struct Demo {
@@ -106,6 +118,8 @@ struct Demo {
     management: String,
     public: String,
     issuer: LocalIssuer,
+    /// A tenant of its own: it touches nobody's work.
+    tenant: String,
 }
 
 /// With what a call is made.
@@ -125,7 +139,7 @@ impl Demo {
         self.approvals().await?;
         self.actions().await?;
         self.cases().await?;
-        println!("On your own server, check the audit chains with: countersign verify --tenant {TENANT}");
+        say!("On your own server, check the audit chains with: countersign verify --tenant {}", self.tenant);
         Ok(())
     }
 
@@ -146,7 +160,7 @@ impl Demo {
             By::Nothing => (request, ""),
         };
         let shown = body.map(Value::to_string).unwrap_or_default();
-        println!("  {who}{method} {path} {shown}");
+        say!("  {who}{method} {path} {shown}");
         let request = match body {
             Some(body) => request.json(body),
             None => request,
@@ -154,7 +168,7 @@ impl Demo {
         let answer = request.send().await?;
         let status = answer.status().as_u16();
         let body = answer.text().await?;
-        println!("  {status} {body}\n");
+        say!("  {status} {body}\n");
         if status != expected {
             return Err(DemoError::Unexpected { expected, got: format!("{status} {body}") });
         }
@@ -170,7 +184,7 @@ impl Demo {
     }
 
     async fn overrides(&self) -> Result<(), DemoError> {
-        println!(
+        say!(
             "Overrides 1. Someone wants to override an automated block. A token authorizes exactly one decision about it:"
         );
         let event_id = format!("evt-{}", uuid::Uuid::new_v4());
@@ -178,18 +192,18 @@ impl Demo {
         let minted = self.post("/tokens/override", By::Nothing, &ask, 201).await?;
         let jti = &minted["jti"];
 
-        println!(
+        say!(
             "Overrides 2. A human approves. The answer is co-signed, so that whoever acts on it can prove who decided:"
         );
         let decide = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "approve", "reason": "seen" });
         let path = format!("/overrides/{event_id}/decide");
         let decided = self.post(&path, By::Nothing, &decide, 200).await?;
 
-        println!("Overrides 3. Anyone who tries again, with whatever decision, is told that it was taken:");
+        say!("Overrides 3. Anyone who tries again, with whatever decision, is told that it was taken:");
         let again = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "reject" });
         self.post(&path, By::Nothing, &again, 409).await?;
 
-        println!("Overrides 4. The co-signature verifies:");
+        say!("Overrides 4. The co-signature verifies:");
         let cosignature = &decided["cosignature"];
         let ask =
             json!({ "event_id": event_id, "decision": "approve", "override_jti": jti, "cosignature": cosignature });
@@ -198,53 +212,54 @@ impl Demo {
     }
 
     async fn approvals(&self) -> Result<(), DemoError> {
-        let admin = token(&self.issuer, "42", "admin", Timestamp::now())?;
+        let admin = token(&self.issuer, &self.tenant, "admin", Timestamp::now())?;
         let admin = By::Token(&admin);
-        println!("Approvals 1. An agent has a plan against an incident, and asks before it acts:");
+        say!("Approvals 1. An agent has a plan against an incident, and asks before it acts:");
         let plan = json!({
             "incidentTitle": "Checkout is slow", "title": "Enlarge the connection pool",
             "steps": [{ "description": "Set max_connections to 400" }], "timeoutMinutes": 30,
         });
         let remediation = self.post("/v1/remediation", admin, &plan, 201).await?;
 
-        println!("Approvals 2. It waits among what is pending:");
+        say!("Approvals 2. It waits among what is pending:");
         self.get("/v1/notifications/approvals/pending?limit=1", admin, 200).await?;
 
-        println!("Approvals 3. A human approves, which moves the remediation to executing in the same transaction:");
+        say!("Approvals 3. A human approves, which moves the remediation to executing in the same transaction:");
         let approval = remediation["approvalId"].as_str().unwrap_or_default();
         let path = format!("/v1/notifications/approvals/{approval}/respond");
         self.post(&path, admin, &json!({ "decision": "approve", "notes": "Confirmed with the DBA." }), 200).await?;
 
-        println!("Approvals 4. The agent reports its one step, and the remediation is executed:");
+        say!("Approvals 4. The agent reports its one step, and the remediation is executed:");
         let id = remediation["remediationId"].as_str().unwrap_or_default();
         let step = remediation["steps"][0]["stepId"].as_str().unwrap_or_default();
         let report = json!({ "status": "completed", "output": "max_connections = 400" });
         self.post(&format!("/v1/remediation/{id}/steps/{step}"), admin, &report, 200).await?;
 
-        println!("Approvals 5. What happened to this incident, each entry chained to the one before:");
+        say!("Approvals 5. What happened to this incident, each entry chained to the one before:");
         let incident = remediation["incidentId"].as_str().unwrap_or_default();
         self.get(&format!("/v1/audit?incidentId={incident}&limit=2"), admin, 200).await?;
         Ok(())
     }
 
-    /// A new API key of the demo's tenant, minted on the management plane.
+    /// A new API key of the demo's tenant, minted on the management plane; good for an hour.
     async fn mint_key(&self) -> Result<String, DemoError> {
         let scopes = ["actions:submit", "actions:read", "cases:read", "cases:write"];
-        let ask = json!({ "domain": TENANT, "name": "demo", "scopes": scopes });
+        let expires_at = Timestamp::now().saturating_add(seconds(60 * 60)).map(rfc3339).unwrap_or_default();
+        let ask = json!({ "domain": self.tenant, "name": "demo", "scopes": scopes, "expires_at": expires_at });
         let minted = self.post("/api-keys", By::Nothing, &ask, 201).await?;
         Ok(minted["key"].as_str().unwrap_or_default().to_owned())
     }
 
     async fn actions(&self) -> Result<(), DemoError> {
-        println!("Actions 1. An AI agent gets an API key, with which it can ask but never decide:");
+        say!("Actions 1. An AI agent gets an API key, with which it can ask but never decide:");
         let key = self.mint_key().await?;
         let agent = By::Key(&key);
 
-        println!("Actions 2. It submits something harmless, which is allowed at once:");
+        say!("Actions 2. It submits something harmless, which is allowed at once:");
         let query = json!({ "agent_id": "demo-agent", "action_type": "query", "resource": "sales" });
         self.post("/api/v1/actions/submit", agent, &query, 200).await?;
 
-        println!("Actions 3. It submits something risky. The score and its reasons are open, and a human must decide:");
+        say!("Actions 3. It submits something risky. The score and its reasons are open, and a human must decide:");
         let transfer = json!({
             "agent_id": "demo-agent", "action_type": "transaction", "resource": "payments",
             "risk_indicators": { "financial_data": true },
@@ -252,36 +267,36 @@ impl Demo {
         let submitted = self.post("/api/v1/actions/submit", agent, &transfer, 200).await?;
         let id = &submitted["action_id"];
 
-        println!("Actions 4. It cannot approve that itself:");
+        say!("Actions 4. It cannot approve that itself:");
         self.post(&format!("/api/v1/actions/{id}/approve"), agent, &json!({}), 401).await?;
 
-        println!("Actions 5. A human with enough authority approves:");
-        let human = token(&self.issuer, "42", "security_manager", Timestamp::now())?;
+        say!("Actions 5. A human with enough authority approves:");
+        let human = token(&self.issuer, &self.tenant, "security_manager", Timestamp::now())?;
         let reason = json!({ "reason": "Known vendor" });
         self.post(&format!("/api/v1/actions/{id}/approve"), By::Token(&human), &reason, 200).await?;
 
-        println!("Actions 6. The waiting agent sees it:");
+        say!("Actions 6. The waiting agent sees it:");
         self.get(&format!("/api/v1/actions/{id}/status"), agent, 200).await?;
         Ok(())
     }
 
     async fn cases(&self) -> Result<(), DemoError> {
-        println!("Cases 1. A detector brings in a case:");
+        say!("Cases 1. A detector brings in a case:");
         let key = self.mint_key().await?;
         let tool = By::Key(&key);
         let case = json!({ "title": "Impossible travel", "severity": "high", "metadata": { "user": "alice" } });
         let case = self.post("/api/v1/external/cases", tool, &case, 201).await?;
         let id = case["case_id"].as_str().unwrap_or_default();
 
-        println!("Cases 2. A SOC tool polls the feed, which hands out each case once:");
+        say!("Cases 2. A SOC tool polls the feed, which hands out each case once:");
         self.get("/api/v1/external/cases/feed?page_size=1", tool, 200).await?;
 
-        println!("Cases 3. An analyst's verdict closes the case:");
+        say!("Cases 3. An analyst's verdict closes the case:");
         let path = format!("/api/v1/external/cases/{id}/verdict");
         let verdict = json!({ "outcome": "FALSE_POSITIVE", "comment": "On a business trip" });
         self.post(&path, tool, &verdict, 200).await?;
 
-        println!("Cases 4. Another verdict comes too late:");
+        say!("Cases 4. Another verdict comes too late:");
         self.post(&path, tool, &json!({ "outcome": "TRUE_POSITIVE" }), 409).await?;
         Ok(())
     }

@@ -41,7 +41,7 @@ impl FirstStart<'_> {
     pub async fn hints(self) -> Result<String, HintsError> {
         let Self { data, public, management, issuer, store } = self;
         let (data, tenant) = (data.display(), demo::TENANT);
-        let token = demo::token(issuer, "42", "admin", Timestamp::now())?;
+        let token = demo::token(issuer, tenant, "admin", Timestamp::now())?;
         let key = demo::key()?.mint(store).await?;
         Ok(format!(
             r#"First start: fresh secrets are in {data}, for your eyes only. This is a development set-up with an issuer of its own.

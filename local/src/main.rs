@@ -68,7 +68,7 @@ async fn serve() -> Result<ExitCode, Failure> {
     let table = Table::configured(&config, &clock, false).await?;
     let runner = Runner::start(&config, clock, table).await?;
     let ready = format!("ready public={} management={}", runner.public_url(), runner.management_url());
-    if runner.first_start && config.config.issuers.is_none() {
+    if config.config.issuers.is_none() && data::is_first_start(&config.data)? {
         let (public, management) = (runner.public_url(), runner.management_url());
         let issuer = data::secrets(&config)?.issuer;
         let store = &runner.app().store;
@@ -95,12 +95,19 @@ async fn run_demo() -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints a line; println! would panic where nobody takes it.
+fn print(line: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
 fn print_token(token: &Token) -> Result<ExitCode, Failure> {
     let config = configured()?;
     if config.config.issuers.is_some() {
         eprintln!("countersign: COUNTERSIGN_ISSUERS is set, so no server with it trusts this token");
     }
-    println!("{}", data::secrets(&config)?.issuer.sign(&token.claims(Clock::System.now()))?);
+    print(&data::secrets(&config)?.issuer.sign(&token.claims(Clock::System.now()))?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,7 +115,7 @@ async fn mint_key(key: &NewKey) -> Result<ExitCode, Failure> {
     let config = configured()?;
     let clock = Clock::System;
     let store = Table::configured(&config, &clock, false).await?.store(&clock).await?;
-    println!("{}", key.mint(&store).await?);
+    print(&key.mint(&store).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -119,11 +126,11 @@ async fn check(tenant: &Tenant) -> Result<ExitCode, Failure> {
     let verified = verify::tenant(&store, tenant).await?;
     match verified.broken {
         None => {
-            println!("whole: {} records with {} entries", verified.records, verified.entries);
+            print(&format!("whole: {} records with {} entries", verified.records, verified.entries))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(broken) => {
-            println!("broken: {broken}");
+            print(&format!("broken: {broken}"))?;
             Ok(ExitCode::FAILURE)
         }
     }

@@ -13,8 +13,6 @@ use tokio::time::MissedTickBehavior;
 
 /// How often expired idempotency entries are removed; they count as gone from the moment they expire.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
-/// How often the clock looks.
-const TICK_EVERY: Duration = Duration::from_secs(1);
 /// How long one look may take.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
 /// The embedded table's name.
@@ -58,8 +56,7 @@ pub struct Runner {
     engine: Option<Engine>,
     public: (Listener, SocketAddr),
     management: (Listener, SocketAddr),
-    /// Whether its secrets were generated just now.
-    pub first_start: bool,
+    sla_interval: Duration,
 }
 
 impl Table {
@@ -100,7 +97,7 @@ impl Runner {
     /// # Errors
     /// One of these is not possible.
     pub async fn start(config: &Local, clock: Clock, table: Table) -> Result<Self, StartError> {
-        let Kept { secrets, issuer, first: first_start } = data::secrets(config)?;
+        let Kept { secrets, issuer } = data::secrets(config)?;
         let issuers = match &config.config.issuers {
             Some(issuers) => Issuers::configured(issuers, &secrets, &clock)?,
             None => issuer.trusted()?,
@@ -112,7 +109,7 @@ impl Runner {
         };
         let public = bind(config.listen).await?;
         let management = bind(config.management_listen).await?;
-        Ok(Self { app, engine, public, management, first_start })
+        Ok(Self { app, engine, public, management, sla_interval: config.sla_interval })
     }
 
     /// Where the public doors are.
@@ -153,7 +150,7 @@ impl Runner {
         tokio::select! {
             served = serving => served.map(|_| ()),
             () = sweep_expired(self.engine) => Ok(()),
-            () = tick(&self.app) => Ok(()),
+            () = tick(&self.app, self.sla_interval) => Ok(()),
         }
     }
 }
@@ -166,11 +163,11 @@ async fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr), StartError>
 }
 
 /// Does what the schedule does in AWS.
-async fn tick(app: &App) {
-    let mut seconds = tokio::time::interval(TICK_EVERY);
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn tick(app: &App, every: Duration) {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let stop_at = seconds.tick().await + SWEEP_WITHIN;
+        let stop_at = interval.tick().await + SWEEP_WITHIN;
         countersign_clock::sweep(&app.store, app.clock.now(), stop_at).await;
     }
 }

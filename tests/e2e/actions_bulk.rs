@@ -172,12 +172,12 @@ async fn a_repeated_call_replays_each_item_that_acted() {
             assert!(!replayed(&afresh));
             assert_eq!((&afresh.clone().ok()["succeeded"], &afresh.json()["failed"]), (&json!(0), &json!(4)));
         }
-        let reused = org.bulk_once(&org.admin, path, &json!({ "action_ids": ids, "reason": "another body" })).await;
-        assert!(!replayed(&reused));
-        for result in reused.ok()["results"].as_array().unwrap() {
-            assert_eq!(result["error"]["error_code"], "IDEMPOTENCY_KEY_REUSED");
-            assert_eq!(result["error"]["status"], 422);
+        let new = org.pending().await;
+        for other in [json!({ "action_ids": ids, "reason": "another body" }), json!({ "action_ids": [ids[0], new] })] {
+            let reused = org.bulk_once(&org.admin, path, &other).await;
+            assert_eq!(reused.coded(), code(422, "IDEMPOTENCY_KEY_REUSED"));
         }
+        assert_eq!(org.trail(new).await.len(), 1, "none of them is decided");
         for id in ids {
             assert_eq!(org.trail(id).await.len(), 2);
         }

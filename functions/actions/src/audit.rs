@@ -83,10 +83,10 @@ impl Rows {
     }
 }
 
-/// Where the rest of a log is after `taken` lines from `offset` on.
-fn rest(target: &Target, offset: usize, taken: usize, total: usize) -> Option<String> {
+/// Where the rest of a log is after `taken` lines from `offset` on, if more were found.
+fn rest(target: &Target, offset: usize, taken: usize, found: usize) -> Option<String> {
     let next = offset + taken;
-    (taken > 0 && next < total && next <= FURTHEST).then(|| target.with_offset(next))
+    (taken > 0 && next < found && next <= FURTHEST).then(|| target.with_offset(next))
 }
 
 /// The id of a line: it follows from which change of which action it is, so that nothing has to count.
@@ -170,7 +170,12 @@ fn day_or_time(value: &Value, end: bool) -> Result<Timestamp, String> {
     let (start, length) = match text.parse::<Timestamp>() {
         Ok(time) => (time, seconds(1)),
         Err(_) => {
-            let midnight = (text.len() == 10).then(|| format!("{text}T00:00:00Z").parse().ok()).flatten();
+            let midnight = match (text.len(), text) {
+                // The usual "no end", although it is beyond the calendar's last whole day.
+                (10, "9999-12-31") => Some(Timestamp::MAX),
+                (10, _) => format!("{text}T00:00:00Z").parse().ok(),
+                _ => None,
+            };
             let wrong = "must be a time as in 2026-11-21T12:00:00Z or a day as in 2026-11-21";
             (midnight.ok_or(wrong)?, seconds(24 * 60 * 60))
         }
@@ -178,7 +183,7 @@ fn day_or_time(value: &Value, end: bool) -> Result<Timestamp, String> {
     Ok(if end { start.saturating_add(length).unwrap_or(Timestamp::MAX) } else { start })
 }
 
-/// Some lines of a log, newest first, with how many there are.
+/// Some lines of a log, newest first, with how many were found.
 async fn lines(
     app: &App,
     call: &Call<Member<impl crate::caller::Right>>,
@@ -212,7 +217,9 @@ async fn lines(
         since: filter.since,
         until: filter.until,
     };
-    let log = app.store.log::<Action>(query, call.deadline()).await?;
+    // As many as are counted, and one line beyond the page.
+    let look_for = COUNTED.max(offset + limit) + 1;
+    let log = app.store.log::<Action>(query, look_for, call.deadline()).await?;
     let mut failed = None;
     let each = |change: StoredChange| match Line::new(organization, &change).map(&mut take) {
         Some(Ok(more)) => more,
@@ -225,7 +232,7 @@ async fn lines(
     app.store.read_log(&log, offset, limit, call.deadline(), each).await?;
     match failed {
         Some(fault) => Err(fault.into()),
-        None => Ok(log.total()),
+        None => Ok(log.found()),
     }
 }
 
@@ -237,9 +244,9 @@ pub(crate) async fn list(State(app): State<App>, call: Call<Member<Audit>>, targ
     let filter = Filter::read(&mut form);
     form.finish(|| Some(()))?;
     let mut rows = Rows::default();
-    let total = lines(&app, &call, &filter, offset, limit, |line| rows.take(&line)).await?;
-    let next = rest(&target, offset, rows.rows.len(), total);
-    Ok(Answer::ok(&Logs { total, limit, offset, logs: rows.rows })?.with_next(next))
+    let found = lines(&app, &call, &filter, offset, limit, |line| rows.take(&line)).await?;
+    let next = rest(&target, offset, rows.rows.len(), found);
+    Ok(Answer::ok(&Logs { total: found.min(COUNTED), limit, offset, logs: rows.rows })?.with_next(next))
 }
 
 /// `GET /api/admin/audit-logs/export`
@@ -256,7 +263,7 @@ pub(crate) async fn export(
     let format = form.finish(|| format)?;
     let mut document = format.head();
     let mut rows = 0;
-    let total = lines(&app, &call, &filter, offset, limit, |line| {
+    let found = lines(&app, &call, &filter, offset, limit, |line| {
         let row = format.row(&line)?;
         if rows > 0 && document.len() + row.len() > PAGE_BYTES {
             return Ok(false);
@@ -265,8 +272,8 @@ pub(crate) async fn export(
         rows += 1;
         Ok(true)
     });
-    let total = total.await?;
-    let next = rest(&target, offset, rows, total);
+    let found = found.await?;
+    let next = rest(&target, offset, rows, found);
     Ok(Answer::document(format.content_type(), document).with_next(next))
 }
 
@@ -378,9 +385,9 @@ pub(crate) async fn for_sdk(
     form.finish(|| Some(()))?;
     let all = Filter { since: None, until: None, name: None, user: None, action: None };
     let mut rows = Rows::default();
-    let total = lines(&app, &call, &all, offset, limit, |line| rows.take(&event(&line))).await?;
-    let next = rest(&target, offset, rows.rows.len(), total);
-    let events = Events { events: rows.rows, total, page: offset / limit + 1, page_size: limit };
+    let found = lines(&app, &call, &all, offset, limit, |line| rows.take(&event(&line))).await?;
+    let next = rest(&target, offset, rows.rows.len(), found);
+    let events = Events { events: rows.rows, total: found.min(COUNTED), page: offset / limit + 1, page_size: limit };
     Ok(Answer::ok(&events)?.with_next(next))
 }
 

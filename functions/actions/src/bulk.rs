@@ -67,7 +67,7 @@ async fn decide(app: &App, call: &Call<Member<Decide>>, decision: Decision, body
     let ids = form.required("action_ids", Form::list(1, MOST, id_in_body));
     let reason = form.optional("reason", Form::text(REASON));
     let sent = form.finish(|| ids)?;
-    call.check_idempotency_key()?;
+    app.take_key(call, &body).await?;
     let mut ids: Vec<BodyId> = Vec::new();
     for id in sent {
         if !ids.contains(&id) {

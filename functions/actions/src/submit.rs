@@ -127,6 +127,13 @@ fn read(call: &Call<Member<Submit>>, body: Value) -> Result<Submission, Problem>
     let tool_name = form.optional("tool_name", Form::text(TEXT));
     let description = form.optional("description", Form::text(DESCRIPTION));
     let action_details = form.optional("action_details", Form::object);
+    // The agents' SDK sends these two among the details; what a rule is to see must not depend on the client.
+    let among_details = |name: &str, limit: usize| {
+        let text = action_details.as_ref()?.get(name)?;
+        Form::text(limit)(text).ok()
+    };
+    let tool_name = tool_name.or_else(|| among_details("tool_name", TEXT));
+    let description = description.or_else(|| among_details("description", DESCRIPTION));
     let context = form.optional("context", Form::object);
     let risk_indicators = form.optional("risk_indicators", Form::object);
     let on_behalf_of = form.optional("on_behalf_of", Form::integer(0, IDS as i64 - 1));

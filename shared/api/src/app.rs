@@ -161,6 +161,21 @@ impl App {
         }
     }
 
+    /// Takes the idempotency key of a call that changes many records, so that with another body it changes none.
+    ///
+    /// # Errors
+    /// The key is none or was used with another body, or the table does not do its part.
+    pub async fn take_key<C: Caller>(&self, call: &Call<C>, body: &Value) -> Result<(), Problem> {
+        let Some(once) = call.once(body, None)? else { return Ok(()) };
+        let asked = store::Call { deadline: call.deadline(), once: Some(&once) };
+        match self.store.take_key::<Infallible>(asked).await {
+            Ok(()) => Ok(()),
+            Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused()),
+            Err(store::Error::Fault(fault)) => Err(fault.into()),
+            Err(store::Error::Refused(never)) => match never {},
+        }
+    }
+
     /// The answer of the same call if it acted before; for a handler that changes something on its way to the change
     /// that the idempotency key is for.
     ///

@@ -134,10 +134,10 @@ impl Person {
         Actor::User { issuer: self.issuer.clone(), subject: self.subject.clone() }
     }
 
-    /// A claim, whose meaning is the door's.
+    /// A claim, whose meaning is the door's; one that is null says nothing.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<&Value> {
-        self.claims.get(name)
+        self.claims.get(name).filter(|claim| !claim.is_null())
     }
 }
 

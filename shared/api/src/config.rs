@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The variables that countersign reads, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,8 @@ pub struct Local {
     pub data: PathBuf,
     /// `COUNTERSIGN_TABLE`: a table in DynamoDB or an emulator instead of the embedded one.
     pub table: Option<String>,
+    /// `COUNTERSIGN_SLA_INTERVAL`: how often the clock looks.
+    pub sla_interval: Duration,
     /// `COUNTERSIGN_OVERRIDE_SECRET`: instead of the generated one.
     pub override_secret: Option<String>,
     /// `COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS`: still accepted by verify.
@@ -111,6 +114,27 @@ impl ConfigError {
     pub(crate) fn new(variable: &'static str, message: impl Into<String>) -> Self {
         Self { variable, message: message.into() }
     }
+}
+
+/// The text is no length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a whole number with s, m, h or d, like 8h")]
+pub struct InvalidDuration;
+
+/// Reads a length of time, a whole number with its unit.
+///
+/// # Errors
+/// It is something else.
+pub fn duration(text: &str) -> Result<Duration, InvalidDuration> {
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        Some(_) | None => return Err(InvalidDuration),
+    };
+    let number = text[..text.len() - 1].parse::<u32>().map_err(|_| InvalidDuration)?;
+    Ok(Duration::from_secs(u64::from(number) * unit))
 }
 
 /// Looks a variable up; one that is set but empty counts as unset.
@@ -256,6 +280,16 @@ impl Local {
             )?,
             data: variables.get("COUNTERSIGN_DATA")?.unwrap_or_else(|| "./data".to_owned()).into(),
             table: variables.get("COUNTERSIGN_TABLE")?,
+            sla_interval: match variables.get("COUNTERSIGN_SLA_INTERVAL")? {
+                None => Duration::from_secs(1),
+                Some(text) => match duration(&text) {
+                    Ok(interval) if !interval.is_zero() => interval,
+                    Ok(_) | Err(InvalidDuration) => {
+                        let message = format!("must be {InvalidDuration} and more than 0, not `{text}`");
+                        return Err(ConfigError::new("COUNTERSIGN_SLA_INTERVAL", message));
+                    }
+                },
+            },
             override_secret: variables.get("COUNTERSIGN_OVERRIDE_SECRET")?,
             override_secret_previous: variables.get("COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS")?,
         };
@@ -289,6 +323,15 @@ mod tests {
     }
 
     #[test]
+    fn a_length_of_time_is_a_number_with_a_unit() {
+        let seconds = |text| duration(text).map(|duration| duration.as_secs());
+        assert_eq!((seconds("90s"), seconds("30m"), seconds("7d")), (Ok(90), Ok(1800), Ok(604_800)));
+        for text in ["", "8", "h", "1.5h", "-1h", "8 h", "é", "4294967296d"] {
+            assert_eq!(seconds(text), Err(InvalidDuration), "{text}");
+        }
+    }
+
+    #[test]
     fn a_wrong_variable_is_named() {
         for (name, value) in [
             ("COUNTERSIGN_LISTEN", "8080"),
@@ -297,6 +340,8 @@ mod tests {
             ("COUNTERSIGN_MANAGEMENT_LISTEN", "10.0.0.1:8001"),
             ("COUNTERSIGN_RATE", "-1"),
             ("COUNTERSIGN_RATE", "fast"),
+            ("COUNTERSIGN_SLA_INTERVAL", "often"),
+            ("COUNTERSIGN_SLA_INTERVAL", "0s"),
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
         ] {
             assert!(local(&[(name, value)]).unwrap_err().starts_with(name), "{name}={value}");

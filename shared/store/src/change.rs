@@ -168,6 +168,21 @@ impl Store {
         unreachable!("the loop ends by its deadline")
     }
 
+    /// Takes the idempotency key of a call that changes many records, each under a key of its own, so that the same key
+    /// with another body changes none.
+    ///
+    /// # Errors
+    /// The key was used with another body, or the table does not do its part.
+    pub async fn take_key<R>(&self, call: Call<'_>) -> Result<(), Error<R>> {
+        for failures in 0.. {
+            match self.keep(call, String::new(), self.settings.clock.now(), failures).await? {
+                Kept::Now | Kept::Before(_) => return Ok(()),
+                Kept::Again => {}
+            }
+        }
+        unreachable!("the loop ends by its deadline")
+    }
+
     /// Stores the answer of a call that had nothing to change, if it came with an idempotency key.
     async fn keep<R>(&self, call: Call<'_>, answer: String, now: Timestamp, failures: u32) -> Result<Kept, Error<R>> {
         let Some(once) = call.once else { return Ok(Kept::Now) };

@@ -51,9 +51,9 @@ pub struct Log {
 }
 
 impl Log {
-    /// How many there are; exact up to [`COUNTED`].
+    /// How many were found, which are all of them unless it is as many as were looked for.
     #[must_use]
-    pub fn total(&self) -> usize {
+    pub fn found(&self) -> usize {
         self.positions.len()
     }
 }
@@ -132,11 +132,11 @@ impl Store {
         }
     }
 
-    /// The changes of a tenant's records of one kind, newest first, as the indexes show them.
+    /// The changes of a tenant's records of one kind, newest first, as the indexes show them; no more than `look_for`.
     ///
     /// # Errors
     /// The table does not answer.
-    pub async fn log<R: Record>(&self, query: LogQuery<'_>, deadline: Instant) -> Result<Log, Fault> {
+    pub async fn log<R: Record>(&self, query: LogQuery<'_>, look_for: usize, deadline: Instant) -> Result<Log, Fault> {
         let by = match (query.by, query.name) {
             (Some(by), _) => By::Subject(by),
             (None, Some(name)) => By::State(name),
@@ -153,13 +153,13 @@ impl Store {
         let mut positions: Vec<Position> = Vec::new();
         let mut after = None;
         loop {
-            let found = self.query_index(&index, COUNTED, after.as_ref(), deadline).await?;
-            let more = found.len() == COUNTED;
+            let found = self.query_index(&index, look_for, after.as_ref(), deadline).await?;
+            let more = found.len() == look_for;
             after = found.last().cloned();
             let named = |at: &Position| query.name.is_none_or(|name| at.listed_sk.rsplit('#').next() == Some(name));
             positions.extend(found.into_iter().filter(named));
-            positions.truncate(COUNTED);
-            if !more || positions.len() == COUNTED {
+            positions.truncate(look_for);
+            if !more || positions.len() == look_for {
                 return Ok(Log { positions });
             }
         }

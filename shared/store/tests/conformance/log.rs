@@ -3,7 +3,7 @@
 use crate::job::{Job, user};
 use crate::world::{KEYS, World, deadline, tenant};
 use countersign_domain::{Tenant, Timestamp};
-use countersign_store::{By, Cursor, InvalidCursor, Key, LogQuery, Order, Query, StoredChange};
+use countersign_store::{By, COUNTED, Cursor, InvalidCursor, Key, LogQuery, Order, Query, StoredChange};
 use std::time::Duration;
 
 /// Five jobs, of which every second is taken: changes at one-second intervals.
@@ -31,14 +31,14 @@ fn line(change: &StoredChange) -> String {
 
 /// The lines of a log, and how many it says there are.
 async fn lines(world: &World, query: LogQuery<'_>, offset: usize, limit: usize) -> (Vec<String>, usize) {
-    let log = world.store.log::<Job>(query, deadline()).await.unwrap();
+    let log = world.store.log::<Job>(query, COUNTED, deadline()).await.unwrap();
     let mut lines = Vec::new();
     let take = |change: StoredChange| {
         lines.push(line(&change));
         true
     };
     world.store.read_log(&log, offset, limit, deadline(), take).await.unwrap();
-    (lines, log.total())
+    (lines, log.found())
 }
 
 #[tokio::test]
@@ -78,10 +78,25 @@ async fn a_log_is_narrowed_by_name_actor_and_time() {
 }
 
 #[tokio::test]
+async fn no_more_of_a_log_is_found_than_is_looked_for() {
+    let world = world_with_jobs().await;
+    let acme = tenant("acme");
+    for (query, look_for, found) in [
+        (all(&acme), 3, 3),
+        (all(&acme), 8, 8),
+        (all(&acme), 9, 8),
+        (LogQuery { by: Some("a"), name: Some("hired"), ..all(&acme) }, 2, 2),
+    ] {
+        let log = world.store.log::<Job>(query, look_for, deadline()).await.unwrap();
+        assert_eq!(log.found(), found, "{query:?} {look_for}");
+    }
+}
+
+#[tokio::test]
 async fn reading_a_log_ends_when_it_is_enough() {
     let world = world_with_jobs().await;
     let acme = tenant("acme");
-    let log = world.store.log::<Job>(all(&acme), deadline()).await.unwrap();
+    let log = world.store.log::<Job>(all(&acme), COUNTED, deadline()).await.unwrap();
     let mut read = 0;
     let take = |_| {
         read += 1;
