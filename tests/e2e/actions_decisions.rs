@@ -366,9 +366,13 @@ async fn an_approval_level_overrides_that_of_the_role() {
     for role in ["user", "nobody"] {
         assert_eq!(level(role, 5.into(), id).await.coded(), code(403, "FORBIDDEN"), "{role}");
     }
-    for wrong in [json!(0), json!(-1), json!(1.5), json!("3"), json!([3]), json!(true), json!({}), json!(null)] {
+    for wrong in [json!(0), json!(-1), json!(1.5), json!("3"), json!([3]), json!(true), json!({})] {
         assert_eq!(level("admin", wrong.clone(), id).await.coded(), code(401, "INVALID_TOKEN"), "{wrong}");
     }
+    // Null says nothing: the role's own level.
+    let refused = level("admin", json!(null), id).await;
+    assert_eq!(refused.coded(), code(403, "INSUFFICIENT_APPROVAL_LEVEL"));
+    assert!(refused.detail().ends_with("yours is 4"), "{}", refused.detail());
 }
 
 #[tokio::test]
