@@ -2,7 +2,9 @@
 
 use crate::{at, changed, microseconds, operator};
 use countersign_domain::api_key::{ApiKey, KeyHash, KeyId, Mint, Refusal, Scope, Scopes, looks_like_a_key};
-use countersign_domain::{Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Timestamp, With, seconds};
+use countersign_domain::{
+    Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Timestamp, With, seconds, whole_second,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -305,7 +307,8 @@ fn revoking_again_keeps_when_it_was_done_first() {
 #[test]
 fn a_rotation_ends_one_key_and_bears_another_in_one_change() {
     let change = changed(minted().rotate(KeyHash::of(NEXT_TEXT), 60, &operator(), later()).unwrap());
-    let grace_ends = at("2026-11-21T05:38:50.123456Z");
+    // The second that it is shown as.
+    let grace_ends = at("2026-11-21T05:38:50Z");
     assert_eq!(
         change.record,
         ApiKey { expires_at: Some(grace_ends), rotated_to: Some(KeyId::of(NEXT_TEXT)), ..minted() }
@@ -340,16 +343,17 @@ fn a_rotation_ends_one_key_and_bears_another_in_one_change() {
 #[test]
 fn a_rotated_key_opens_until_the_grace_has_passed_and_never_longer_than_before() {
     let never = None;
+    let whole = whole_second(later());
     for (expires_at, grace_minutes, ends) in [
-        (never, 0, later()),
-        (never, 1, later() + seconds(60)),
-        (never, 1440, later() + seconds(86_400)),
-        (never, 10_080, later() + seconds(604_800)),
-        (Some(later() + seconds(61)), 1, later() + seconds(60)),
-        (Some(later() + seconds(60)), 1, later() + seconds(60)),
+        (never, 0, whole),
+        (never, 1, whole + seconds(60)),
+        (never, 1440, whole + seconds(86_400)),
+        (never, 10_080, whole + seconds(604_800)),
+        (Some(later() + seconds(61)), 1, whole + seconds(60)),
+        (Some(later() + seconds(60)), 1, whole + seconds(60)),
         (Some(later() + seconds(59)), 1, later() + seconds(59)),
         (Some(later() + microseconds(1)), 10_080, later() + microseconds(1)),
-        (Some(later() + seconds(59)), 0, later()),
+        (Some(later() + seconds(59)), 0, whole),
     ] {
         let key = ApiKey { expires_at, ..minted() };
         let (old, next, _) = rotated(&key, grace_minutes, later());
