@@ -4,7 +4,7 @@ use clap::Args;
 use countersign_api::config::duration;
 use countersign_api::{Keys, LocalIssuer};
 use countersign_domain::api_key::{ApiKey, KeyHash, Mint, Refusal, Scope, Scopes};
-use countersign_domain::{Actor, Outcome, Tenant, Timestamp, seconds};
+use countersign_domain::{Actor, Outcome, Tenant, Timestamp, seconds, text};
 use countersign_store::{CALL_BUDGET, Call, Committed, Error, Fault, Store};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -53,10 +53,10 @@ impl Token {
             "roles": self.roles,
             "realm_access": { "roles": self.roles },
         });
-        if let Some(organization) = canonical(self.tenant.as_str()) {
+        if let Some(organization) = text::exact_number(self.tenant.as_str()) {
             claims["organization_id"] = organization.into();
         }
-        if let Some(user) = canonical(&self.subject) {
+        if let Some(user) = text::exact_number(&self.subject) {
             claims["user_id"] = user.into();
         }
         if let Some(first) = self.roles.first() {
@@ -67,12 +67,6 @@ impl Token {
         }
         claims
     }
-}
-
-/// A number in its one spelling, which every JSON reader holds exactly.
-fn canonical(text: &str) -> Option<u64> {
-    let number = text.parse::<u64>().ok().filter(|number| *number < 1 << 53)?;
-    (number.to_string() == text).then_some(number)
 }
 
 /// What an API key is for.
@@ -109,8 +103,7 @@ impl NewKey {
         if self.name.is_empty() {
             return Err(KeyError::Invalid("the name must not be empty".to_owned()));
         }
-        countersign_domain::text::check(&self.name, 100)
-            .map_err(|error| KeyError::Invalid(format!("the name {error}")))?;
+        text::check(&self.name, 100).map_err(|error| KeyError::Invalid(format!("the name {error}")))?;
         let scopes =
             Scopes::try_from(self.scopes.clone()).map_err(|error| KeyError::Invalid(format!("the scopes {error}")))?;
         let text = Keys::generate()?;

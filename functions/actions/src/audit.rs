@@ -6,17 +6,13 @@ use crate::words::{id_in_text, whole_number};
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Form, Problem, QueryText, Target};
 use countersign_domain::action::{Action, ActionId, IDS};
-use countersign_domain::{Actor, Entry, Record, Tenant, Timestamp, rfc3339, seconds};
-use countersign_store::{COUNTED, Cursor, Fault, LogQuery, PAGE_BYTES, StoredChange};
+use countersign_domain::{Actor, Entry, Record, Timestamp, rfc3339, seconds};
+use countersign_store::{COUNTED, Fault, LogQuery, PAGE_BYTES, StoredChange};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::time::Duration;
 
-/// How long a verification over HTTP takes up records before it gives a cursor: with the one that it is at when the
-/// time is up, it stays within 15 s.
-const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 const NAMES: [&str; 7] = [
     "action_submitted",
     "action_approved",
@@ -356,14 +352,7 @@ pub(crate) async fn verify(
     call: Call<Member<Audit>>,
     QueryText(query): QueryText,
 ) -> Result<Answer, Problem> {
-    let mut form = Form::query(&query);
-    let cursor = form.optional("cursor", Form::text(4096));
-    form.finish(|| Some(()))?;
-    let keys = app.cursor_keys().await?;
-    let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
-    let tenant: &Tenant = call.caller.tenant_of();
-    let verified = app.store.verify_until(Action::KIND, tenant, cursor, call.within(VERIFY_WITHIN)).await?;
-    let (verified, next) = verified?;
+    let (verified, next) = app.verify(&call, Action::KIND, call.caller.tenant_of(), &query).await?;
     let broken = verified.broken.as_ref();
     let broken = broken.map(|record| audit_id(call.caller.organization, record.id(), record.broken.look_at()));
     let mut body = json!({ "valid": broken.is_none(), "entries": verified.entries, "firstBroken": broken });

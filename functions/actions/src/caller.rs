@@ -3,7 +3,7 @@
 use countersign_api::{App, Call, Caller, Credentials, Denied, Holder, Person, Presented, Problem};
 use countersign_domain::action::{Action, ActionId, Approver, Doer, IDS};
 use countersign_domain::api_key::Scope;
-use countersign_domain::{Actor, Tenant};
+use countersign_domain::{Actor, Tenant, text};
 use countersign_store::Key;
 use http::request::Parts;
 use serde_json::Value;
@@ -196,10 +196,7 @@ fn invalid(message: &str) -> Problem {
 
 /// A tenant that is an organization: its number in its one spelling.
 fn organization(tenant: &Tenant) -> Result<u64, Problem> {
-    let number = tenant.as_str().parse::<u64>().ok().filter(|number| *number < IDS);
-    number
-        .filter(|number| number.to_string() == tenant.as_str())
-        .ok_or_else(|| invalid("The credentials name no organization"))
+    text::exact_number(tenant.as_str()).ok_or_else(|| invalid("The credentials name no organization"))
 }
 
 impl Human {
@@ -207,7 +204,7 @@ impl Human {
         let organization = organization(&person.tenant)?;
         let user = match person.claim("user_id") {
             Some(user) => user.as_u64(),
-            None => person.subject.parse().ok().filter(|user: &u64| user.to_string() == person.subject),
+            None => text::exact_number(&person.subject),
         };
         let user = user.filter(|user| *user < IDS).ok_or_else(|| invalid("The token names no user"))?;
         let role = highest_role(person);

@@ -9,11 +9,6 @@ use countersign_domain::{Entry, Record, rfc3339};
 use countersign_store::{BrokenRecord, By, Cursor, Order, Query, StoredChange};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::time::Duration;
-
-/// How long a verification over HTTP takes up records before it gives a cursor: with the one that it is at when the
-/// time is up, it stays within 15 s.
-const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,13 +95,7 @@ pub(crate) async fn verify(
     call: Call<Admin>,
     QueryText(query): QueryText,
 ) -> Result<Answer, Problem> {
-    let mut form = Form::query(&query);
-    let cursor = form.optional("cursor", Form::text(4096));
-    form.finish(|| Some(()))?;
-    let keys = app.cursor_keys().await?;
-    let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
-    let stop_at = call.within(VERIFY_WITHIN);
-    let (verified, cursor) = app.store.verify_until(Remediation::KIND, &call.caller.tenant, cursor, stop_at).await??;
+    let (verified, cursor) = app.verify(&call, Remediation::KIND, &call.caller.tenant, &query).await?;
     let first_broken = verified.broken.as_ref().map(first_broken);
     Ok(Answer::ok(&Verdict { valid: first_broken.is_none(), entries: verified.entries, first_broken, cursor })?)
 }

@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -181,17 +182,13 @@ pub(crate) async fn list(
     let tenant = &call.caller.0.tenant;
     let query = Query { tenant, by, order: Order::OldestFirst, limit, with_input: true };
     let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
-    let mut unreadable = None;
     let shown = |found: Found<Case>| {
-        let case = Some(found.record).filter(|case| state.is_none_or(|state| case.status() == state))?;
-        let shown = input(found.input.as_deref()).and_then(|input| row(&Shown::new(&case, &input)));
-        shown.map_err(|fault| unreadable = Some(fault)).ok()
+        let wanted = state.is_none_or(|state| found.record.status() == state);
+        let shown = || row(&Shown::new(&found.record, &input(found.input.as_deref())?));
+        ready(wanted.then(shown).transpose())
     };
-    let page = app.store.list(query, cursor, call.deadline(), shown).await??;
-    match unreadable {
-        Some(fault) => Err(fault.into()),
-        None => Ok(Answer::ok(&Cases { cases: page.rows, next_cursor: page.next })?),
-    }
+    let page = app.store.list_reading(query, cursor, call.deadline(), shown).await??;
+    Ok(Answer::ok(&Cases { cases: page.rows, next_cursor: page.next })?)
 }
 
 #[derive(Serialize)]

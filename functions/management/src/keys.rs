@@ -3,6 +3,7 @@
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Detail, Form, JsonBody, Keys, Listed, NoBody, PathText, Problem, QueryText};
 use countersign_domain::api_key::{ApiKey, KeyHash, KeyId, MAX_GRACE_MINUTES, Mint, Refusal, Scope, Scopes};
+use countersign_domain::text::EXACT_NUMBERS;
 use countersign_domain::{Outcome, Tenant, Timestamp, With, rfc3339, whole_second};
 use countersign_store::{By, Cursor, Fault, Found, Order, Query};
 use http::StatusCode;
@@ -14,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 /// How long a rotated key goes on working unless it is said otherwise, in minutes.
 const DEFAULT_GRACE_MINUTES: i64 = 1440;
 /// The largest whole number that every JSON reader holds exactly.
-const LARGEST_ID: i64 = (1 << 53) - 1;
+const LARGEST_ID: i64 = EXACT_NUMBERS as i64 - 1;
 const LARGEST_PAGE: usize = 1000;
 
 /// A refusal as this door says it.

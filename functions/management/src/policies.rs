@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use countersign_api::{Answer, App, Call, Detail, Form, JsonBody, PathText, Place, Policies, Problem};
-use countersign_domain::Tenant;
 use countersign_domain::actions_policy::{
     ActionsPolicy, FURTHEST_POINTS, KeptPolicy, MAX_POINTS, MAX_RULES, MAX_TTL_MINUTES, Rule, Verdict,
 };
 use countersign_domain::logic::Logic;
 use countersign_domain::risk::{MAX_SCORE, RiskTable};
+use countersign_domain::{Tenant, text};
 use http::StatusCode;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -54,9 +54,8 @@ pub(crate) async fn set(
 
 /// An organization by its number, in its one spelling.
 fn organization(id: &str) -> Result<Tenant, Problem> {
-    let canonical = id.parse::<u64>().is_ok_and(|number| number < 1 << 53 && number.to_string() == id);
     let wrong = || Problem::invalid(vec![Detail::at(Place::Path, "id", "must be an organization's number")]);
-    id.parse().ok().filter(|_| canonical).ok_or_else(wrong)
+    text::exact_number(id).and_then(|_| id.parse().ok()).ok_or_else(wrong)
 }
 
 /// The settings in a body; what is not said is as by default.

@@ -4,6 +4,7 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::caller::Caller;
 use crate::config::Config;
+use crate::form::Form;
 use crate::issuers::Issuers;
 use crate::keys::Keys;
 use crate::policies::Policies;
@@ -11,12 +12,17 @@ use crate::problem::Problem;
 use crate::rate::Rate;
 use crate::secrets::{Secrets, SecretsError};
 use aws_lc_rs::rand;
-use countersign_domain::{Outcome, Record, Timestamp};
-use countersign_store::{self as store, Clock, Committed, CursorKeys, Fault, Key, Once, Store};
+use countersign_domain::{Outcome, Record, Tenant, Timestamp};
+use countersign_store::{self as store, Clock, Committed, Cursor, CursorKeys, Fault, Key, Once, Store, Verified};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long a verification over HTTP takes up records before it gives a cursor: with the one that it is at when the
+/// time is up, it stays within 15 s.
+const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Everything that a door depends on; cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,6 +69,16 @@ impl<R, P: Into<Problem>> From<P> for Refused<R> {
     }
 }
 
+impl From<store::Error<Infallible>> for Problem {
+    fn from(error: store::Error<Infallible>) -> Self {
+        match error {
+            store::Error::Refused(never) => match never {},
+            store::Error::KeyReused => Self::idempotency_key_reused(),
+            store::Error::Fault(fault) => fault.into(),
+        }
+    }
+}
+
 impl From<SecretsError> for Problem {
     fn from(error: SecretsError) -> Self {
         tracing::error!(%error, "secret unavailable");
@@ -92,6 +108,26 @@ impl App {
     /// The root key cannot be had now.
     pub async fn cursor_keys(&self) -> Result<CursorKeys, Problem> {
         Ok(self.secrets.sealer().await?.cursor_keys())
+    }
+
+    /// Verifies a tenant's audit chains of one kind for a caller over HTTP, from the `cursor` of its query string on;
+    /// where to go on, if the time was up before the end.
+    ///
+    /// # Errors
+    /// The query string has another cursor than ours, or the table does not do its part.
+    pub async fn verify<C: Caller>(
+        &self,
+        call: &Call<C>,
+        kind: &str,
+        tenant: &Tenant,
+        query: &str,
+    ) -> Result<(Verified, Option<String>), Problem> {
+        let mut form = Form::query(query);
+        let cursor = form.optional("cursor", Form::text(4096));
+        form.finish(|| Some(()))?;
+        let keys = self.cursor_keys().await?;
+        let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
+        Ok(self.store.verify_until(kind, tenant, cursor, call.within(VERIFY_WITHIN)).await??)
     }
 
     /// The number of a new ULID: the time in milliseconds, then 80 random bits.
@@ -168,12 +204,7 @@ impl App {
     pub async fn take_key<C: Caller>(&self, call: &Call<C>, body: &Value) -> Result<(), Problem> {
         let Some(once) = call.once(body, None)? else { return Ok(()) };
         let asked = store::Call { deadline: call.deadline(), once: Some(&once) };
-        match self.store.take_key::<Infallible>(asked).await {
-            Ok(()) => Ok(()),
-            Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused()),
-            Err(store::Error::Fault(fault)) => Err(fault.into()),
-            Err(store::Error::Refused(never)) => match never {},
-        }
+        Ok(self.store.take_key::<Infallible>(asked).await?)
     }
 
     /// The answer of the same call if it acted before; for a handler that changes something on its way to the change
@@ -184,12 +215,9 @@ impl App {
     pub async fn answered_before<C: Caller>(&self, call: &Call<C>, body: &Value) -> Result<Option<Answer>, Problem> {
         let Some(once) = call.once(body, None)? else { return Ok(None) };
         let asked = store::Call { deadline: call.deadline(), once: Some(&once) };
-        match self.store.stored_answer::<Infallible>(asked).await {
-            Ok(None) => Ok(None),
-            Ok(Some(stored)) => self.replay(&stored, &once.pk).await.map(Some),
-            Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused()),
-            Err(store::Error::Fault(fault)) => Err(fault.into()),
-            Err(store::Error::Refused(never)) => match never {},
+        match self.store.stored_answer::<Infallible>(asked).await? {
+            None => Ok(None),
+            Some(stored) => self.replay(&stored, &once.pk).await.map(Some),
         }
     }
 

@@ -206,7 +206,10 @@ fn tenant_of(claims: &Map<String, Value>) -> Result<Tenant, Denied> {
     let number = match claims.get("organization_id") {
         None => None,
         Some(number) => {
-            let number = number.as_u64().filter(|number| *number < 1 << 53).ok_or(Denied::Token)?;
+            let number = number
+                .as_u64()
+                .filter(|number| *number < countersign_domain::text::EXACT_NUMBERS)
+                .ok_or(Denied::Token)?;
             Some(number.to_string().parse::<Tenant>().map_err(|_| Denied::Token)?)
         }
     };

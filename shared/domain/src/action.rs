@@ -14,8 +14,8 @@ use std::fmt;
 pub const INPUT: &str = "@input";
 /// The name of the item that has its executor's report.
 pub const REPORT: &str = "report";
-/// From here on a JSON number no longer stands for one whole number everywhere.
-pub const IDS: u64 = 1 << 53;
+/// Ids and users are below it.
+pub const IDS: u64 = crate::text::EXACT_NUMBERS;
 
 /// The id of an action: a whole number that every JSON reader holds exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

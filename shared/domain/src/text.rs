@@ -8,6 +8,15 @@ pub fn uuid(text: &str) -> Option<Uuid> {
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
 }
 
+/// From here on a JSON number no longer stands for one whole number everywhere.
+pub const EXACT_NUMBERS: u64 = 1 << 53;
+
+/// Reads a whole number in its one spelling, no sign and no leading zero, that every JSON reader holds exactly.
+#[must_use]
+pub fn exact_number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| *number < EXACT_NUMBERS && number.to_string() == text)
+}
+
 /// Whether `text` has at most `limit` Unicode scalar values and no control character but line feed and tab.
 ///
 /// # Errors
@@ -71,6 +80,15 @@ mod tests {
             "f4a5b6c7-d8e9-0123-f012-456789012cde ",
         ] {
             assert_eq!(uuid(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_exact_number_has_one_spelling() {
+        assert_eq!((exact_number("0"), exact_number("42")), (Some(0), Some(42)));
+        assert_eq!(exact_number("9007199254740991"), Some(EXACT_NUMBERS - 1));
+        for text in ["", "007", "+7", "-1", "7.0", " 7", "9007199254740992", "18446744073709551616", "7e0"] {
+            assert_eq!(exact_number(text), None, "{text}");
         }
     }
 
