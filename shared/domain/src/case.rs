@@ -483,7 +483,7 @@ impl Record for Case {
         Listing {
             state: Some(self.status().as_str()),
             subject: self.outcome().map(String::from),
-            inbox: (self.state == State::Discover).then_some(FEED),
+            inbox: (self.state == State::Discover).then_some(FEED.into()),
             ..Listing::at(self.created_at)
         }
     }

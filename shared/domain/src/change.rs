@@ -3,6 +3,7 @@
 use crate::{Actor, Tenant, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Something that is decided about, stored as one item and changed only by conditional transactions.
 pub trait Record: Clone + Serialize + DeserializeOwned + Send + Sync {
@@ -18,9 +19,15 @@ pub trait Record: Clone + Serialize + DeserializeOwned + Send + Sync {
     /// Where it shows up in listings.
     fn listing(&self) -> Listing;
 
-    /// When the clock must look at it, if nobody has decided before.
+    /// When it is to be looked at, if nobody has changed it before: its deadline, its next attempt.
     fn due(&self) -> Option<Timestamp> {
         None
+    }
+
+    /// When the clock sees that this is coming and sends word for the moment when it is due. Earlier than
+    /// [`Record::due`] for what is due in a long time, so that word that travels for a while arrives on time.
+    fn look_at(&self) -> Option<Timestamp> {
+        self.due()
     }
 
     /// What has become of it by `now` without anyone's doing.
@@ -44,7 +51,7 @@ pub struct Listing {
     /// The one thing that it is about and by which it is listed.
     pub subject: Option<String>,
     /// The inbox of its tenant in which it waits, oldest first. Unlike the listings, an inbox is never behind.
-    pub inbox: Option<&'static str>,
+    pub inbox: Option<Cow<'static, str>>,
     /// The tenant under which it is listed, where the record's key has none.
     pub tenant: Option<Tenant>,
 }

@@ -100,7 +100,9 @@ pub(crate) fn record_keys<R: Record>(record: &R, pk: &str) -> Vec<(&'static str,
     let tenant = listing.tenant.as_ref().map_or_else(|| own.to_owned(), |tenant| part(tenant.as_str()));
     let mut keys = index_keys(kind, &tenant, listing.state, listing.subject.as_deref());
     keys.push(("listed_sk", text(listed_sk(listing.created_at, id))));
-    keys.extend(record.due().into_iter().flat_map(|due| due_keys(pk, due)));
+    if let (Some(look_at), Some(due)) = (record.look_at(), record.due()) {
+        keys.extend(due_keys(pk, look_at, due));
+    }
     keys
 }
 
@@ -145,16 +147,27 @@ pub(crate) fn listed_sk(at: Timestamp, id: &str) -> String {
     format!("{}#{id}", sortable(at))
 }
 
-/// When the clock looks at an item, and where it finds it.
-pub(crate) fn due_keys(pk: &str, due: Timestamp) -> [(&'static str, AttributeValue); 2] {
-    [("due_pk", text(due_shard(pk))), ("due_sk", text(sortable(due)))]
+/// When the clock looks at an item, where it finds it, and for when it sends word.
+pub(crate) fn due_keys(pk: &str, look_at: Timestamp, due: Timestamp) -> [(&'static str, AttributeValue); 2] {
+    [("due_pk", text(due_shard(pk))), ("due_sk", text(due_sk(look_at, due)))]
+}
+
+/// Sorts by when the clock looks; says behind that when the thing itself is due, unless it is the same.
+pub(crate) fn due_sk(look_at: Timestamp, due: Timestamp) -> String {
+    if look_at == due { sortable(due) } else { format!("{}#{}", sortable(look_at), sortable(due)) }
+}
+
+/// When the thing itself is due.
+pub(crate) fn due_time(due_sk: &str) -> Result<Timestamp, Fault> {
+    let due = due_sk.rsplit('#').next().unwrap_or_default();
+    due.parse().map_err(|_| Fault::Corrupt(format!("`{due_sk}` is no due time")))
 }
 
 /// Where the pointer of a record that waits in an inbox is.
 pub(crate) fn pointer<R: Record>(record: &R, pk: &str) -> Option<(String, String)> {
     let listing = record.listing();
     let (_, tenant, id) = parts(pk);
-    listing.inbox.map(|inbox| (inbox_pk(tenant, inbox), listed_sk(listing.created_at, id)))
+    listing.inbox.map(|inbox| (inbox_pk(tenant, &inbox), listed_sk(listing.created_at, id)))
 }
 
 /// `tenant` as it stands in keys.

@@ -70,7 +70,7 @@ impl Store {
         let mut change_keys = item::log_keys::<R>(last, pk, version);
         if let Some(after) = self.settings.fan_out_after.filter(|_| told) {
             let due = now.saturating_add(after).unwrap_or(Timestamp::MAX);
-            change_keys.extend(item::due_keys(pk, due));
+            change_keys.extend(item::due_keys(pk, due, due));
         }
         let content = ChangeBody { change_id: change_id.to_owned(), version, entries, items };
         let content = serde_json::to_string(&content).map_err(corrupt)?;

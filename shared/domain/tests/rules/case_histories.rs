@@ -177,7 +177,7 @@ proptest! {
             let listing = after.listing();
             prop_assert_eq!(listing.state, Some(model.state()));
             prop_assert_eq!(listing.subject, last.map(|outcome| outcome.to_string()));
-            prop_assert_eq!(listing.inbox, (model.state() == "discover").then_some("feed"));
+            prop_assert_eq!(listing.inbox.as_deref(), (model.state() == "discover").then_some("feed"));
         }
     }
 

@@ -38,7 +38,7 @@ impl Record for Job {
     }
 
     fn listing(&self) -> Listing {
-        let inbox = (self.state == JobState::Waiting).then_some("jobs");
+        let inbox = (self.state == JobState::Waiting).then_some("jobs".into());
         Listing { inbox, ..Listing::at(self.created_at) }
     }
 
