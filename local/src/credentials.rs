@@ -5,7 +5,7 @@ use countersign_api::config::duration;
 use countersign_api::{Keys, LocalIssuer};
 use countersign_domain::api_key::{ApiKey, KeyHash, Mint, Refusal, Scope, Scopes};
 use countersign_domain::{Actor, Outcome, Tenant, Timestamp, seconds, text};
-use countersign_store::{CALL_BUDGET, Call, Committed, Error, Fault, Store};
+use countersign_store::{CALL_BUDGET, Call, Error, Fault, Store};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -117,7 +117,7 @@ impl NewKey {
             Some(_) => Err(Refusal::AlreadyRotated),
         };
         match store.change(&Keys::key(&hash.id()), call, rule, |_| Ok(()), |()| Ok(String::new())).await {
-            Ok(Committed::Now(()) | Committed::Before(_)) => Ok(text),
+            Ok(_) => Ok(text),
             Err(Error::Fault(fault)) => Err(fault.into()),
             Err(Error::Refused(_) | Error::KeyReused) => Err(KeyError::Invalid("this key exists already".to_owned())),
         }

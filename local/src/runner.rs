@@ -15,6 +15,8 @@ use tokio::time::MissedTickBehavior;
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long one look may take.
 const SWEEP_WITHIN: Duration = Duration::from_secs(30);
+/// How long after its commit the clock looks at a change, if the queue was full.
+const FAN_OUT_AFTER: Duration = Duration::from_secs(2);
 /// The embedded table's name.
 const EMBEDDED: &str = "countersign";
 
@@ -88,7 +90,7 @@ impl Table {
 }
 
 fn settings(table: &str, clock: &Clock) -> Settings {
-    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: None }
+    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: FAN_OUT_AFTER }
 }
 
 impl Runner {

@@ -34,7 +34,7 @@ impl Server {
             let call = Call { deadline: Instant::now() + Duration::from_secs(30), once: None };
             let rule = |found: Option<&Remediation>, now| found.ok_or(Refusal::NotFound)?.report(&report, &by, now);
             let done = self.app.store.change(&key, call, rule, |_| Ok(()), |()| Ok(String::new())).await;
-            assert_eq!(done.unwrap(), Committed::Now(()));
+            assert_eq!(done.unwrap().committed, Committed::Now(()));
         }
     }
 }

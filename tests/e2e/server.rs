@@ -93,7 +93,7 @@ impl Server {
         let settings = Settings {
             table: "countersign".to_owned(),
             clock: clock.clone(),
-            fan_out_after: Some(Duration::from_secs(2)),
+            fan_out_after: Duration::from_secs(2),
         };
         let store = Store::embedded(table.http_client(), settings);
         store.create_table().await.unwrap();

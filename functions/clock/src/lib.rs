@@ -1,25 +1,30 @@
-//! The clock: looks at everything whose due time has come, so that deadlines pass without anyone's call.
+//! The clock: sends word of everything whose time has come, so that nothing waits for anyone's call.
+//!
+//! It does no work itself. For each item it moves the time at which it will look again, and tells the worker.
 
-use countersign_domain::action::Action;
-use countersign_domain::remediation::Remediation;
-use countersign_domain::{Record, Timestamp};
-use countersign_store::{Due, DueKind, Fault, SHARDS, Store};
+use countersign_api::App;
+use countersign_domain::{Timestamp, Work};
+use countersign_queue::Lane;
+use countersign_store::{Due, SHARDS};
 use futures_util::future::join_all;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// How many items of a shard are looked at before the index is asked again.
-const BATCH: u16 = 10;
+const BATCH: u16 = 25;
 
-/// Looks at everything that is due at `now`, until there is no more or `stop_at` has come. Sweeps may overlap.
-pub async fn sweep(store: &Store, now: Timestamp, stop_at: Instant) {
-    join_all((0..SHARDS).map(|shard| sweep_shard(store, shard, now, stop_at))).await;
+/// Sends word of everything that is due before the clock looks again, until there is no more or `stop_at` has come.
+/// Sweeps may overlap: an item is moved on by one of them only.
+pub async fn sweep(app: &App, interval: Duration, stop_at: Instant) {
+    let until = app.clock.now().saturating_add(interval).unwrap_or(Timestamp::MAX);
+    join_all((0..SHARDS).map(|shard| sweep_shard(app, shard, until, stop_at))).await;
 }
 
-async fn sweep_shard(store: &Store, shard: u8, now: Timestamp, stop_at: Instant) {
-    // An index that lags shows again what was just handled: that ends the sweep of this shard.
+async fn sweep_shard(app: &App, shard: u8, until: Timestamp, stop_at: Instant) {
+    // An index that lags shows again what was just moved on: that ends the sweep of this shard.
     let mut before = Vec::new();
-    while Instant::now() < stop_at {
-        let due = match store.due(shard, now, BATCH, stop_at).await {
+    while Instant::now() < stop_at && app.queue.has_room() {
+        let due = match app.store.due(shard, until, BATCH, stop_at).await {
             Ok(due) => due,
             Err(fault) => {
                 tracing::warn!(%fault, shard, "the clock cannot see what is due");
@@ -29,26 +34,24 @@ async fn sweep_shard(store: &Store, shard: u8, now: Timestamp, stop_at: Instant)
         if due.is_empty() || due == before {
             return;
         }
-        join_all(due.iter().map(|due| handle_or_put_off(store, due, now, stop_at))).await;
+        let moved = join_all(due.iter().map(|due| move_on(app, due, stop_at))).await;
+        let work: Vec<Work> = moved.into_iter().flatten().collect();
+        if let Err(error) = app.queue.send(Lane::Fast, &work, app.clock.now()).await {
+            tracing::warn!(%error, shard, "the worker was not told; the clock will look again");
+            return;
+        }
         before = due;
     }
 }
 
-/// Handles an item; one that cannot be handled is put off, so that it blocks no other.
-async fn handle_or_put_off(store: &Store, due: &Due, now: Timestamp, stop_at: Instant) {
-    let Err(fault) = handle(store, due, stop_at).await else { return };
-    tracing::warn!(%fault, key = due.key(), "put off");
-    if let Err(fault) = store.put_off(due, now, stop_at).await {
-        tracing::warn!(%fault, key = due.key(), "not put off");
-    }
-}
-
-async fn handle(store: &Store, due: &Due, stop_at: Instant) -> Result<(), Fault> {
-    match due.kind() {
-        // Written by a version that had nobody to tell either.
-        DueKind::Change => store.done(due, stop_at).await,
-        DueKind::Record(Action::KIND) => store.tick::<Action>(due, stop_at).await,
-        DueKind::Record(Remediation::KIND) => store.tick::<Remediation>(due, stop_at).await,
-        DueKind::Record(kind) => Err(Fault::Corrupt(format!("records of kind {kind} are never due"))),
+/// What to tell the worker of an item, if nobody else does.
+async fn move_on(app: &App, due: &Due, stop_at: Instant) -> Option<Work> {
+    match app.store.move_on(due, app.clock.now(), stop_at).await {
+        Ok(true) => Some(due.work()),
+        Ok(false) => None,
+        Err(fault) => {
+            tracing::warn!(%fault, key = due.key(), "not moved on");
+            None
+        }
     }
 }

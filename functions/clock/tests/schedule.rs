@@ -20,7 +20,7 @@ const TABLE: &str = "countersign-prod";
 const ROOT_KEY: &str = "countersign/prod/root-key";
 
 fn store(engine: &Engine, clock: Clock) -> Store {
-    let fan_out_after = Some(Duration::from_secs(30));
+    let fan_out_after = Duration::from_secs(30);
     Store::embedded(engine.http_client(), Settings { table: TABLE.to_owned(), clock, fan_out_after })
 }
 

@@ -12,8 +12,9 @@ use crate::problem::Problem;
 use crate::rate::Rate;
 use crate::secrets::{Secrets, SecretsError};
 use aws_lc_rs::rand;
-use countersign_domain::{Outcome, Record, Tenant, Timestamp};
-use countersign_store::{self as store, Clock, Committed, Cursor, CursorKeys, Fault, Key, Once, Store, Verified};
+use countersign_domain::{Outcome, Record, Tenant, Timestamp, Work};
+use countersign_queue::{Lane, Queue};
+use countersign_store::{self as store, Changed, Clock, Committed, Cursor, CursorKeys, Fault, Key, Once, Store, Verified};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,11 +25,16 @@ use tokio::time::Instant;
 /// time is up, it stays within 15 s.
 const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long the queue may take to hear of a change before the caller is answered all the same.
+const TELL_WITHIN: Duration = Duration::from_millis(200);
+
 /// Everything that a door depends on; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct App {
     /// The table.
     pub store: Store,
+    /// How the worker hears of what there is to do.
+    pub queue: Queue,
     /// The secrets.
     pub secrets: Arc<Secrets>,
     /// Whose JWTs are trusted.
@@ -89,9 +95,17 @@ impl From<SecretsError> for Problem {
 impl App {
     /// Puts together what doors depend on.
     #[must_use]
-    pub fn new(store: Store, secrets: Secrets, issuers: Issuers, clock: Clock, config: &Config) -> Self {
+    pub fn new(
+        store: Store,
+        queue: Queue,
+        secrets: Secrets,
+        issuers: Issuers,
+        clock: Clock,
+        config: &Config,
+    ) -> Self {
         Self {
             store,
+            queue,
             secrets: Arc::new(secrets),
             issuers: Arc::new(issuers),
             keys: Arc::new(Keys::new(clock.clone())),
@@ -189,11 +203,27 @@ impl App {
         // Alongside: a function stands still between two calls.
         let (changed, (), ()) = futures_util::join!(change, self.secrets.refresh_aging(), self.issuers.refresh_aging());
         match changed {
-            Ok(Committed::Now(answer)) => Ok(answer),
-            Ok(Committed::Before(stored)) => Ok(self.replay(&stored, pk).await?),
+            Ok(Changed { committed: Committed::Now(answer), work }) => {
+                self.tell(&work).await;
+                Ok(answer)
+            }
+            Ok(Changed { committed: Committed::Before(stored), .. }) => Ok(self.replay(&stored, pk).await?),
             Err(store::Error::Refused(refusal)) => Err(Refused::Rule(refusal)),
             Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused().into()),
             Err(store::Error::Fault(fault)) => Err(fault.into()),
+        }
+    }
+
+    /// Tells the worker what there is to do. That it is not told is no error: the clock will find it.
+    pub async fn tell(&self, work: &[Work]) {
+        if work.is_empty() {
+            return;
+        }
+        let telling = self.queue.send(Lane::Fast, work, self.clock.now());
+        match tokio::time::timeout(TELL_WITHIN, telling).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the worker was not told"),
+            Err(_elapsed) => tracing::warn!("the worker was not told in time"),
         }
     }
 

@@ -1,8 +1,11 @@
 //! Everything that can be set from outside, read once at the start.
 
 use crate::lambda::Need;
-use countersign_domain::Tenant;
-use countersign_outbound::OperatorUrl;
+use countersign_domain::retry::Schedule;
+use countersign_domain::{Tenant, seconds};
+use countersign_outbound::{Allowed, OperatorUrl};
+use ipnet::IpNet;
+use jiff::SignedDuration;
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,14 +15,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The variables that countersign reads, parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `COUNTERSIGN_RATE`: requests per second, caller and process; 0 is no limit.
     pub rate: u32,
     /// `COUNTERSIGN_ISSUERS`: whose JWTs are trusted; `None` if it is not set.
     pub issuers: Option<Vec<IssuerConfig>>,
+    /// How webhooks are sent.
+    pub webhooks: Webhooks,
     /// Where the process runs: `aws` or `local`.
     pub environment: &'static str,
+}
+
+/// How webhooks are sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhooks {
+    /// `COUNTERSIGN_RETRY_DELAYS`, `COUNTERSIGN_RETRY_JITTER` and `COUNTERSIGN_WEBHOOK_TIMEOUT`: when attempts are made.
+    pub schedule: Schedule,
+    /// `COUNTERSIGN_WEBHOOK_ALLOW`: networks that may be called although not public.
+    pub allow: Vec<IpNet>,
+    /// `COUNTERSIGN_EVENT_BUS`: the EventBridge bus that hears of remediations, by name or ARN.
+    pub event_bus: Option<String>,
 }
 
 /// One issuer of JWTs, as `COUNTERSIGN_ISSUERS` describes it.
@@ -69,12 +85,16 @@ impl Tenants {
 }
 
 /// What a function in Lambda reads on top.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Lambda {
     /// What every process reads.
     pub config: Config,
     /// `COUNTERSIGN_TABLE`: the table's name.
     pub table: String,
+    /// `COUNTERSIGN_QUEUE_URL`: where the worker is told what there is to do.
+    pub queue_url: String,
+    /// `COUNTERSIGN_SLOW_QUEUE_URL`: the queue of slow targets; the same one if there is no other.
+    pub slow_queue_url: String,
     /// `COUNTERSIGN_OVERRIDE_SECRET_ID`: name or ARN of the override secret in Secrets Manager.
     pub override_secret_id: Option<String>,
     /// `COUNTERSIGN_ROOT_KEY_ID`: name or ARN of the root key in Secrets Manager.
@@ -82,7 +102,7 @@ pub struct Lambda {
 }
 
 /// What the local runner reads on top.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Local {
     /// What every process reads.
     pub config: Config,
@@ -94,6 +114,8 @@ pub struct Local {
     pub data: PathBuf,
     /// `COUNTERSIGN_TABLE`: a table in DynamoDB or an emulator instead of the embedded one.
     pub table: Option<String>,
+    /// `COUNTERSIGN_QUEUE_URL` and `COUNTERSIGN_SLOW_QUEUE_URL`: SQS queues instead of channels in the process.
+    pub queue_urls: Option<(String, String)>,
     /// `COUNTERSIGN_SLA_INTERVAL`: how often the clock looks.
     pub sla_interval: Duration,
     /// `COUNTERSIGN_OVERRIDE_SECRET`: instead of the generated one.
@@ -116,6 +138,11 @@ impl ConfigError {
     }
 }
 
+/// How many attempts may follow the first.
+const MAX_DELAYS: usize = 20;
+/// The longest that one attempt may take, in seconds: a worker in AWS has to end before its function is stopped.
+const MAX_TIMEOUT: i64 = 30;
+
 /// The text is no length of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a whole number with s, m, h or d, like 8h")]
@@ -135,6 +162,10 @@ pub fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     };
     let number = text[..text.len() - 1].parse::<u32>().map_err(|_| InvalidDuration)?;
     Ok(Duration::from_secs(u64::from(number) * unit))
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 /// Looks a variable up; one that is set but empty counts as unset.
@@ -168,7 +199,55 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
                 Some(read_issuers(&text).map_err(|message| ConfigError::new("COUNTERSIGN_ISSUERS", message))?)
             }
         };
-        Ok(Config { rate, issuers, environment })
+        let webhooks = self.webhooks(environment)?;
+        Ok(Config { rate, issuers, webhooks, environment })
+    }
+
+    fn webhooks(&self, environment: &str) -> Result<Webhooks, ConfigError> {
+        let default = Schedule::documented();
+        let delays = match self.get("COUNTERSIGN_RETRY_DELAYS")? {
+            None => default.delays,
+            Some(text) => {
+                let delays: Result<Vec<_>, _> = text.split(',').map(|delay| duration(delay.trim()).map(signed)).collect();
+                let wrong = |_| {
+                    let message = format!("must be up to {MAX_DELAYS} delays, each {InvalidDuration}, not `{text}`");
+                    ConfigError::new("COUNTERSIGN_RETRY_DELAYS", message)
+                };
+                let delays = delays.map_err(wrong)?;
+                if delays.len() > MAX_DELAYS {
+                    return Err(wrong(InvalidDuration));
+                }
+                delays
+            }
+        };
+        let jitter = self.parsed("COUNTERSIGN_RETRY_JITTER", default.jitter, "a fraction from 0 to 1")?;
+        if !(0.0..=1.0).contains(&jitter) {
+            let message = format!("must be a fraction from 0 to 1, not `{jitter}`");
+            return Err(ConfigError::new("COUNTERSIGN_RETRY_JITTER", message));
+        }
+        let timeout = match self.get("COUNTERSIGN_WEBHOOK_TIMEOUT")? {
+            None => default.timeout,
+            Some(text) => match duration(&text).map(signed) {
+                Ok(timeout) if (1..=MAX_TIMEOUT).contains(&timeout.as_secs()) => timeout,
+                Ok(_) | Err(InvalidDuration) => {
+                    let message = format!("must be from 1s to {MAX_TIMEOUT}s, not `{text}`");
+                    return Err(ConfigError::new("COUNTERSIGN_WEBHOOK_TIMEOUT", message));
+                }
+            },
+        };
+        // Set but empty means no network at all.
+        let allow = match (self.0)("COUNTERSIGN_WEBHOOK_ALLOW").map(OsString::into_string) {
+            None if environment == "local" => "127.0.0.0/8".to_owned(),
+            None => String::new(),
+            Some(Ok(text)) => text,
+            Some(Err(_)) => return Err(ConfigError::new("COUNTERSIGN_WEBHOOK_ALLOW", "must be UTF-8")),
+        };
+        let allow = Allowed::parse_networks(&allow)
+            .map_err(|error| ConfigError::new("COUNTERSIGN_WEBHOOK_ALLOW", error.to_string()))?;
+        // The queue on a laptop holds nothing back: its clock looks every second.
+        let (rides, lead) = if environment == "local" { (0, 0) } else { (default.rides.as_secs(), default.lead.as_secs()) };
+        let schedule = Schedule { delays, jitter, timeout, rides: seconds(rides), lead: seconds(lead), ..default };
+        Ok(Webhooks { schedule, allow, event_bus: self.get("COUNTERSIGN_EVENT_BUS")? })
     }
 }
 
@@ -247,11 +326,17 @@ impl Lambda {
             variables.required(match need {
                 Need::OverrideSecret => "COUNTERSIGN_OVERRIDE_SECRET_ID",
                 Need::Issuers => "COUNTERSIGN_ISSUERS",
+                Need::SlowQueue => "COUNTERSIGN_SLOW_QUEUE_URL",
             })?;
         }
         Ok(Self {
             config: variables.config("aws", 100)?,
             table: variables.required("COUNTERSIGN_TABLE")?,
+            slow_queue_url: match variables.get("COUNTERSIGN_SLOW_QUEUE_URL")? {
+                Some(url) => url,
+                None => variables.required("COUNTERSIGN_QUEUE_URL")?,
+            },
+            queue_url: variables.required("COUNTERSIGN_QUEUE_URL")?,
             override_secret_id: variables.get("COUNTERSIGN_OVERRIDE_SECRET_ID")?,
             root_key_id: variables.required("COUNTERSIGN_ROOT_KEY_ID")?,
         })
@@ -280,6 +365,10 @@ impl Local {
             )?,
             data: variables.get("COUNTERSIGN_DATA")?.unwrap_or_else(|| "./data".to_owned()).into(),
             table: variables.get("COUNTERSIGN_TABLE")?,
+            queue_urls: match variables.get("COUNTERSIGN_QUEUE_URL")? {
+                None => None,
+                Some(url) => Some((url.clone(), variables.get("COUNTERSIGN_SLOW_QUEUE_URL")?.unwrap_or(url))),
+            },
             sla_interval: match variables.get("COUNTERSIGN_SLA_INTERVAL")? {
                 None => Duration::from_secs(1),
                 Some(text) => match duration(&text) {

@@ -11,6 +11,7 @@ use aws_config::BehaviorVersion;
 use axum::Router;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use countersign_queue::{Queue, SqsQueue};
 use countersign_store::{Clock, Settings, Store};
 use http::Uri;
 pub use lambda_http::Error;
@@ -24,6 +25,9 @@ use tokio::time::Instant;
 
 /// How long before it is stopped a scheduled function ends its work.
 const BEFORE_THE_END: Duration = Duration::from_secs(10);
+
+/// How long after its commit the clock looks at a change, if no message has arrived.
+const FAN_OUT_AFTER: Duration = Duration::from_secs(30);
 
 /// What a path as API Gateway gives it may contain although a URI may not.
 const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
@@ -47,6 +51,8 @@ pub enum Need {
     OverrideSecret,
     /// The issuers of its callers' JWTs.
     Issuers,
+    /// A queue of its own for slow targets.
+    SlowQueue,
 }
 
 /// What a function works with, as its variables say.
@@ -57,11 +63,12 @@ async fn start(needs: &[Need]) -> Result<App, Error> {
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let clock = Clock::System;
-    let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: None };
+    let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
     let secrets = Secrets::manager(&sdk, config.override_secret_id, config.root_key_id, &clock);
     let issuers = config.config.issuers.as_deref().unwrap_or_default();
     let issuers = Issuers::configured(issuers, &secrets, &clock).map_err(|error| error.to_string())?;
-    Ok(App::new(Store::remote(&sdk, settings), secrets, issuers, clock, &config.config))
+    let queue = Queue::Sqs(SqsQueue::new(&sdk, config.queue_url, config.slow_queue_url));
+    Ok(App::new(Store::remote(&sdk, settings), queue, secrets, issuers, clock, &config.config))
 }
 
 /// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.

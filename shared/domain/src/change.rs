@@ -30,6 +30,11 @@ pub trait Record: Clone + Serialize + DeserializeOwned + Send + Sync {
         self.due()
     }
 
+    /// Whether it is to be looked at as soon as it has been changed.
+    fn is_ready(&self, now: Timestamp) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
     /// What has become of it by `now` without anyone's doing.
     fn tick(&self, _now: Timestamp) -> Outcome<Self> {
         Outcome::Keep

@@ -17,11 +17,13 @@ pub mod remediation;
 pub mod risk;
 mod tenant;
 pub mod text;
+mod work;
 
 pub use actor::Actor;
 pub use change::{Change, Entry, EntryClass, Listing, Logged, Outcome, Record, Subject, With};
 pub use jiff::Timestamp;
 pub use tenant::{InvalidTenant, Tenant};
+pub use work::Work;
 
 /// A duration of whole seconds, for deadlines and lifetimes.
 #[must_use]

@@ -7,7 +7,7 @@ use crate::{Fault, Key, Loaded, Store};
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
-use countersign_domain::{Outcome, Record, Timestamp};
+use countersign_domain::{Outcome, Record, Timestamp, Work};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -39,6 +39,22 @@ pub enum Committed<A> {
     Now(A),
     /// The same call acted before; this is the answer that was stored then.
     Before(String),
+}
+
+/// A change that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed<A> {
+    /// What became of it.
+    pub committed: Committed<A>,
+    /// What there is to do now because of it; the table will say so later, too.
+    pub work: Vec<Work>,
+}
+
+impl<A> From<Committed<A>> for Changed<A> {
+    /// Nothing more to do.
+    fn from(committed: Committed<A>) -> Self {
+        Self { committed, work: Vec::new() }
+    }
 }
 
 /// Why nothing was changed.
@@ -78,11 +94,11 @@ enum Kept {
     Again,
 }
 
-/// An attempt whose end is unknown: if its change is found, the answer is given as the success that it is.
+/// An attempt whose end is unknown: if its change is found, it is the success that it is.
 struct Doubt<A> {
     version: u64,
     change_id: String,
-    answer: A,
+    changed: Changed<A>,
 }
 
 impl Store {
@@ -101,12 +117,12 @@ impl Store {
         mut rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
         mut answer: impl FnMut(&R) -> Result<A, Fault>,
         stored: impl Fn(&A) -> Result<String, Fault>,
-    ) -> Result<Committed<A>, Error<R::Refusal>> {
+    ) -> Result<Changed<A>, Error<R::Refusal>> {
         let mut doubts: Vec<Doubt<A>> = Vec::new();
         for failures in 0.. {
             let found = self.load(key, call.deadline).await?;
-            if let Some(answer) = self.settle(key, found.as_ref(), &mut doubts, call.deadline).await? {
-                return Ok(Committed::Now(answer));
+            if let Some(changed) = self.settle(key, found.as_ref(), &mut doubts, call.deadline).await? {
+                return Ok(changed);
             }
             let clock = self.settings.clock.now();
             let now = found.as_ref().map_or(clock, |found| clock.max(found.changed_at));
@@ -123,13 +139,13 @@ impl Store {
                     let shaped = answer(&kept.record)?;
                     let text = stored(&shaped)?;
                     match self.keep(call, text, now, failures).await? {
-                        Kept::Now => return Ok(Committed::Now(shaped)),
-                        Kept::Before(answer) => return Ok(Committed::Before(answer)),
+                        Kept::Now => return Ok(Committed::Now(shaped).into()),
+                        Kept::Before(answer) => return Ok(Committed::Before(answer).into()),
                         Kept::Again => continue,
                     }
                 }
                 Err(refusal) => match self.stored_answer(call).await? {
-                    Some(answer) => return Ok(Committed::Before(answer)),
+                    Some(answer) => return Ok(Committed::Before(answer).into()),
                     None => return Err(Error::Refused(refusal)),
                 },
             };
@@ -140,26 +156,27 @@ impl Store {
                 Some(once) => Some(self.once_item(once, stored(&shaped)?, now)?),
                 None => None,
             };
+            let version = found.as_ref().map_or(0, |found| found.version);
+            let changed = Changed { committed: Committed::Now(shaped), work: self.work(key, version + 1, &change, now) };
             let (pause, reason) = match self.attempt(once, items, call.deadline, failures).await? {
-                Attempt::Committed => return Ok(Committed::Now(shaped)),
+                Attempt::Committed => return Ok(changed),
                 Attempt::Once(image) => {
                     // It may be our own entry, from an attempt whose answer was lost.
                     if !doubts.is_empty() {
                         let found = self.load(key, call.deadline).await?;
-                        if let Some(answer) = self.settle(key, found.as_ref(), &mut doubts, call.deadline).await? {
-                            return Ok(Committed::Now(answer));
+                        if let Some(changed) = self.settle(key, found.as_ref(), &mut doubts, call.deadline).await? {
+                            return Ok(changed);
                         }
                     }
                     match self.replay(call, image, now).await? {
-                        Some(answer) => return Ok(Committed::Before(answer)),
+                        Some(answer) => return Ok(Committed::Before(answer).into()),
                         None => (Duration::ZERO, "the idempotency entry expired meanwhile".to_owned()),
                     }
                 }
                 Attempt::Overtaken => (Duration::ZERO, "other changes always came first".to_owned()),
                 Attempt::Again(pause, reason) => (pause, reason),
                 Attempt::Doubtful(reason) => {
-                    let version = found.as_ref().map_or(0, |found| found.version);
-                    doubts.push(Doubt { version, change_id, answer: shaped });
+                    doubts.push(Doubt { version, change_id, changed });
                     (backoff(failures), reason)
                 }
             };
@@ -208,14 +225,14 @@ impl Store {
         found: Option<&Loaded<R>>,
         doubts: &mut Vec<Doubt<A>>,
         deadline: Instant,
-    ) -> Result<Option<A>, Fault> {
+    ) -> Result<Option<Changed<A>>, Fault> {
         let version = found.map_or(0, |found| found.version);
         // While the record is at the version that the attempt read, nothing was committed: not yet.
         while let Some(position) = doubts.iter().position(|doubt| doubt.version < version) {
             let doubt = doubts.swap_remove(position);
             let change = self.get(key.pk(), &item::change_sk(doubt.version + 1), deadline).await?;
             if change.is_some_and(|change| item::get_text(&change, "change_id") == Ok(&doubt.change_id)) {
-                return Ok(Some(doubt.answer));
+                return Ok(Some(doubt.changed));
             }
         }
         Ok(None)

@@ -1,18 +1,20 @@
-//! What the clock has to look at: items whose due time has come, found through the `due` index.
+//! What the clock has to look at: items whose time has come, found through the `due` index.
 
 use crate::change::Call;
 use crate::fault::retrying;
 use crate::item::{self, number, text};
-use crate::key::parts;
-use crate::{Committed, Error, Fault, Key, Store};
-use countersign_domain::{Outcome, Record, Timestamp, seconds};
+use crate::{Error, Fault, Key, Store};
+use aws_sdk_dynamodb::types::AttributeValue;
+use countersign_domain::{Outcome, Record, Timestamp, Work, seconds};
 use std::collections::HashMap;
 use tokio::time::Instant;
 
 /// The longest pause before an item that could not be handled is looked at again, in minutes.
 const LONGEST_PAUSE: i64 = 60;
+/// How long after word was sent the clock looks whether it arrived, in seconds.
+const ARRIVES_WITHIN: i64 = 60;
 
-/// An item whose due time has come.
+/// An item that the clock has to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
     pk: String,
@@ -20,20 +22,11 @@ pub struct Due {
     due_sk: String,
 }
 
-/// What an item is that became due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DueKind<'a> {
-    /// A record of this kind, whose deadline may have passed.
-    Record(&'a str),
-    /// A change of which the world has not been told.
-    Change,
-}
-
 impl Due {
-    /// What it is.
+    /// What the worker is to be told.
     #[must_use]
-    pub fn kind(&self) -> DueKind<'_> {
-        if self.sk == item::RECORD { DueKind::Record(parts(&self.pk).0) } else { DueKind::Change }
+    pub fn work(&self) -> Work {
+        Work { key: self.pk.clone(), change: item::change_version(&self.sk), at: item::due_time(&self.due_sk) }
     }
 
     /// Its partition key, for the log.
@@ -44,20 +37,23 @@ impl Due {
 }
 
 impl Store {
-    /// Up to `limit` items of one of the [`SHARDS`] of the index that are due at `now`, the longest due first.
+    /// Up to `limit` items of one of the [`SHARDS`](crate::SHARDS) of the index that are to be looked at until then,
+    /// the longest waiting first.
     ///
     /// # Errors
     /// The table does not answer.
-    pub async fn due(&self, shard: u8, now: Timestamp, limit: u16, deadline: Instant) -> Result<Vec<Due>, Fault> {
+    pub async fn due(&self, shard: u8, until: Timestamp, limit: u16, deadline: Instant) -> Result<Vec<Due>, Fault> {
+        // Sorts behind whatever begins with this time.
+        let until = format!("{}~", item::sortable(until));
         let items = retrying(deadline, || {
             let query = self
                 .client
                 .query()
                 .table_name(&self.settings.table)
                 .index_name("due")
-                .key_condition_expression("due_pk = :shard AND due_sk <= :now")
+                .key_condition_expression("due_pk = :shard AND due_sk <= :until")
                 .expression_attribute_values(":shard", text(item::shard(shard)))
-                .expression_attribute_values(":now", text(item::sortable(now)))
+                .expression_attribute_values(":until", text(&until))
                 .limit(limit.into())
                 .send();
             async move { Ok(query.await?.items.unwrap_or_default()) }
@@ -67,74 +63,81 @@ impl Store {
         items.await?.iter().map(read).collect()
     }
 
-    /// Lets the clock look at a record: whatever has become of it by now without anyone's doing is recorded.
-    ///
-    /// # Errors
-    /// The table does not do its part.
-    pub async fn tick<R: Record>(&self, due: &Due, deadline: Instant) -> Result<(), Fault> {
-        let Some(key) = Key::<R>::read(&due.pk) else {
-            return Err(Fault::Corrupt(format!("{} is no key of {}", due.pk, R::KIND)));
-        };
-        let call = Call { deadline, once: None };
-        let tick = |record: Option<&R>, now| Ok(record.map_or(Outcome::Keep, |record| record.tick(now)));
-        match self.change(&key, call, tick, |_| Ok(()), |()| Ok(String::new())).await {
-            Ok(Committed::Now(()) | Committed::Before(_)) => Ok(()),
-            Err(Error::Fault(fault)) => Err(fault),
-            Err(Error::Refused(_) | Error::KeyReused) => unreachable!("a tick neither refuses nor has a key"),
-        }
-    }
-
-    /// Says that nothing remains to be done about this change, unless its due time was moved meanwhile.
+    /// Notes that word is sent, and that the clock is to look whether it arrived. `false` if somebody else has changed
+    /// or moved the item since it was found: then there is nothing to send.
     ///
     /// # Errors
     /// The table does not answer.
-    pub async fn done(&self, due: &Due, deadline: Instant) -> Result<(), Fault> {
-        self.move_due(due, "REMOVE due_pk, due_sk, due_failures", HashMap::new(), deadline).await
+    pub async fn move_on(&self, due: &Due, now: Timestamp, deadline: Instant) -> Result<bool, Fault> {
+        let at = item::due_time(&due.due_sk).max(now);
+        let next = at.saturating_add(seconds(ARRIVES_WITHIN)).unwrap_or(Timestamp::MAX);
+        let values = HashMap::from([(":next".to_owned(), text(item::sortable(next)))]);
+        self.move_due((&due.pk, &due.sk), &due.due_sk, "SET due_sk = :next", values, deadline).await
+    }
+
+    /// Lets time pass for a record: whatever has become of it by now without anyone's doing is recorded.
+    ///
+    /// # Errors
+    /// The table does not do its part.
+    pub async fn tick<R: Record>(&self, work: &Work, deadline: Instant) -> Result<Vec<Work>, Fault> {
+        let key = Key::<R>::of(work)?;
+        let call = Call { deadline, once: None };
+        let tick = |record: Option<&R>, now| Ok(record.map_or(Outcome::Keep, |record| record.tick(now)));
+        match self.change(&key, call, tick, |_| Ok(()), |()| Ok(String::new())).await {
+            Ok(changed) => Ok(changed.work),
+            Err(Error::Fault(fault)) => Err(fault),
+            Err(Error::Refused(_) | Error::KeyReused) => unreachable!("a tick neither refuses nor has a key"),
+        }
     }
 
     /// Puts off an item that could not be handled, by 1, 2, 4 … 60 minutes, so that it blocks no other.
     ///
     /// # Errors
     /// The table does not answer.
-    pub async fn put_off(&self, due: &Due, now: Timestamp, deadline: Instant) -> Result<(), Fault> {
-        let failures = self.get(due.pk.clone(), &due.sk, deadline).await?;
-        let failures: u32 = failures.and_then(|item| item::get_number(&item, "due_failures").ok()).unwrap_or(0);
+    pub async fn put_off(&self, work: &Work, now: Timestamp, deadline: Instant) -> Result<(), Fault> {
+        let sk = work.change.map_or_else(|| item::RECORD.to_owned(), item::change_sk);
+        let Some(found) = self.get(work.key.clone(), &sk, deadline).await? else { return Ok(()) };
+        // Handled meanwhile, by another worker.
+        let Ok(read) = item::get_text(&found, "due_sk") else { return Ok(()) };
+        let failures: u32 = item::get_number(&found, "due_failures").unwrap_or(0);
         let minutes = 1_i64.checked_shl(failures).map_or(LONGEST_PAUSE, |minutes| minutes.min(LONGEST_PAUSE));
         let next = now.saturating_add(seconds(minutes * 60)).unwrap_or(Timestamp::MAX);
         let values = HashMap::from([
             (":next".to_owned(), text(item::sortable(next))),
             (":failures".to_owned(), number(failures.min(30) + 1)),
         ]);
-        self.move_due(due, "SET due_sk = :next, due_failures = :failures", values, deadline).await
+        let update = "SET due_sk = :next, due_failures = :failures";
+        self.move_due((&work.key, &sk), read, update, values, deadline).await.map(|_| ())
     }
 
+    /// Whether it was moved: not if another has been there since the due time was read.
     async fn move_due(
         &self,
-        due: &Due,
+        (pk, sk): (&str, &str),
+        read: &str,
         update: &str,
-        values: HashMap<String, aws_sdk_dynamodb::types::AttributeValue>,
+        values: HashMap<String, AttributeValue>,
         deadline: Instant,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         retrying(deadline, || {
             let update = self
                 .client
                 .update_item()
                 .table_name(&self.settings.table)
-                .key("pk", text(&due.pk))
-                .key("sk", text(&due.sk))
+                .key("pk", text(pk))
+                .key("sk", text(sk))
                 .update_expression(update)
                 .condition_expression("due_sk = :read")
                 .set_expression_attribute_values(Some(values.clone()))
-                .expression_attribute_values(":read", text(&due.due_sk))
+                .expression_attribute_values(":read", text(read))
                 .send();
             async move {
                 match update.await {
-                    Ok(_) => Ok(()),
-                    // Somebody else has seen to it.
+                    Ok(_) => Ok(true),
                     Err(error)
                         if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) =>
                     {
-                        Ok(())
+                        Ok(false)
                     }
                     Err(error) => Err(error.into()),
                 }

@@ -5,7 +5,7 @@ use crate::{Fault, Loaded};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use countersign_domain::chain::{self, Hash, StoredRecord};
-use countersign_domain::{Entry, Record, Timestamp};
+use countersign_domain::{Entry, EntryClass, Record, Timestamp};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -35,6 +35,11 @@ pub(crate) fn bytes(value: &[u8]) -> AttributeValue {
 /// Sort key of the change that made `version`.
 pub(crate) fn change_sk(version: u64) -> String {
     format!("change#{version:010}")
+}
+
+/// The version that the change with this sort key made; `None` if it is no change.
+pub(crate) fn change_version(sk: &str) -> Option<u64> {
+    sk.strip_prefix("change#")?.parse().ok()
 }
 
 /// RFC 3339 with exactly six digits, so that text order is time order.
@@ -106,15 +111,48 @@ pub(crate) fn record_keys<R: Record>(record: &R, pk: &str) -> Vec<(&'static str,
     keys
 }
 
-/// The attributes by which a change is found in its tenant's log. The sort key also says what happened, so that a
-/// second filter needs no look at the change.
-pub(crate) fn log_keys<R: Record>(entry: &Entry, pk: &str, version: u64) -> Vec<(&'static str, AttributeValue)> {
-    let Some(logged) = R::logged(entry) else { return Vec::new() };
+/// The attributes by which a change is found in its tenant's log: one that is logged by its kind, or has events. The
+/// sort key also says what happened, so that a second filter needs no look at the change.
+pub(crate) fn log_keys<R: Record>(entries: &[Entry], pk: &str, version: u64) -> Vec<(&'static str, AttributeValue)> {
+    let events: Vec<&str> =
+        entries.iter().filter(|entry| entry.class == EntryClass::Public).map(|entry| entry.name.as_str()).collect();
+    let Some(last) = entries.last() else { return Vec::new() };
+    let logged = R::logged(last);
+    if logged.is_none() && events.is_empty() {
+        return Vec::new();
+    }
     let (kind, tenant, id) = parts(pk);
-    let mut keys = index_keys(&log_kind(kind), tenant, Some(&logged.name), logged.by.as_deref());
-    let sk = format!("{}#{version:010}#{}", listed_sk(entry.at, id), logged.name);
+    let name = logged.as_ref().map(|logged| logged.name.as_str());
+    let by = logged.as_ref().and_then(|logged| logged.by.as_deref());
+    let mut keys = index_keys(&log_kind(kind), tenant, name, by);
+    let name = name.unwrap_or_default();
+    let sk = format!("{}#{version:010}#{}#{name}", listed_sk(last.at, id), counted(&events));
     keys.push(("listed_sk", text(sk)));
     keys
+}
+
+/// The events of a change in a few letters, since a sort key has at most 1,024 bytes: `task.expired*80,stage.started`.
+fn counted(events: &[&str]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for event in events {
+        match counts.iter_mut().find(|(name, _)| name == event) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((event, 1)),
+        }
+    }
+    let texts = counts.iter().map(|(name, count)| if *count == 1 { (*name).to_owned() } else { format!("{name}*{count}") });
+    texts.collect::<Vec<_>>().join(",")
+}
+
+/// How many of the events in a log's sort key `wanted` lets through.
+pub(crate) fn count_events(listed_sk: &str, wanted: impl Fn(&str) -> bool) -> usize {
+    let events = listed_sk.rsplit('#').nth(1).unwrap_or_default();
+    let count = |event: &str| match event.split_once('*') {
+        None => usize::from(wanted(event)),
+        Some((name, count)) if wanted(name) => count.parse().unwrap_or(0),
+        Some(_) => 0,
+    };
+    events.split(',').filter(|event| !event.is_empty()).map(count).sum()
 }
 
 /// What the changes of a kind are listed as.
@@ -157,10 +195,9 @@ pub(crate) fn due_sk(look_at: Timestamp, due: Timestamp) -> String {
     if look_at == due { sortable(due) } else { format!("{}#{}", sortable(look_at), sortable(due)) }
 }
 
-/// When the thing itself is due.
-pub(crate) fn due_time(due_sk: &str) -> Result<Timestamp, Fault> {
-    let due = due_sk.rsplit('#').next().unwrap_or_default();
-    due.parse().map_err(|_| Fault::Corrupt(format!("`{due_sk}` is no due time")))
+/// When the thing itself is due; what says nothing that can be read is due already.
+pub(crate) fn due_time(due_sk: &str) -> Timestamp {
+    due_sk.rsplit('#').next().and_then(|due| due.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Where the pointer of a record that waits in an inbox is.

@@ -1,6 +1,7 @@
 //! Primary keys: kind, tenant and id in one text that cannot be forged by any of its parts.
 
-use countersign_domain::{Record, Tenant};
+use crate::Fault;
+use countersign_domain::{Record, Tenant, Work};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::marker::PhantomData;
 
@@ -36,6 +37,14 @@ impl<R: Record> Key<R> {
     #[must_use]
     pub fn before_tenant(id: &str) -> Self {
         Self { pk: format!("{}#_#{}", R::KIND, part(id)), kind: PhantomData }
+    }
+
+    /// The key of the record that the worker is told of.
+    ///
+    /// # Errors
+    /// It is a record of another kind.
+    pub fn of(work: &Work) -> Result<Self, Fault> {
+        Self::read(&work.key).ok_or_else(|| Fault::Corrupt(format!("{} is no key of {}", work.key, R::KIND)))
     }
 
     /// The key in this text, if it is one of this kind.

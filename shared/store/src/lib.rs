@@ -7,6 +7,7 @@ mod change;
 mod clock;
 mod cursor;
 mod due;
+mod events;
 mod fault;
 mod item;
 mod key;
@@ -16,10 +17,11 @@ mod table;
 mod verify;
 mod write;
 
-pub use change::{Call, Committed, Error, Once};
+pub use change::{Call, Changed, Committed, Error, Once};
 pub use clock::Clock;
 pub use cursor::CursorKeys;
-pub use due::{Due, DueKind};
+pub use due::Due;
+pub use events::{EventPage, Untold, Window};
 pub use fault::Fault;
 pub use item::SHARDS;
 pub use key::Key;
@@ -53,9 +55,8 @@ pub struct Settings {
     pub table: String,
     /// Where `now` comes from.
     pub clock: Clock,
-    /// How long after its commit a change becomes due for the clock, if nobody has fanned it out before; `None` as long
-    /// as nobody can subscribe, which spares each change an index entry and its removal.
-    pub fan_out_after: Option<Duration>,
+    /// How long after its commit the clock looks at a change with events, if the world has not heard of it before.
+    pub fan_out_after: Duration,
 }
 
 /// A record as it was found.

@@ -4,7 +4,7 @@ use crate::fault::{backoff, retrying, wait};
 use crate::item::{self, Item, index_part, text};
 use crate::key::part;
 use crate::{CursorKeys, Fault, Key, Store};
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 use countersign_domain::{Record, Tenant};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -248,6 +248,34 @@ impl Store {
         });
         let foreign = || Fault::Corrupt("an inbox points to a record of another kind".to_owned());
         found.await?.iter().map(|pointer| Key::read(item::get_text(pointer, "of")?).ok_or_else(foreign)).collect()
+    }
+
+    /// How many records wait in an inbox of the tenant; counting ends at `at_most`.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub async fn waiting(
+        &self,
+        tenant: &Tenant,
+        inbox: &str,
+        at_most: usize,
+        deadline: Instant,
+    ) -> Result<usize, Fault> {
+        let pk = item::inbox_pk(&part(tenant.as_str()), inbox);
+        let count = retrying(deadline, || {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.settings.table)
+                .consistent_read(true)
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", text(&pk))
+                .select(Select::Count)
+                .limit(i32::try_from(at_most).unwrap_or(i32::MAX))
+                .send();
+            async move { Ok(query.await?.count) }
+        });
+        Ok(usize::try_from(count.await?).unwrap_or(0))
     }
 
     /// Walks along an index until the page is full, and one item further to know whether there is more.

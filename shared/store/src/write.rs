@@ -5,7 +5,7 @@ use crate::{Fault, Key, Loaded, Store};
 use aws_sdk_dynamodb::types::builders::PutBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
 use countersign_domain::chain::{self, ChangeBody, GENESIS, ItemHash, StoredRecord};
-use countersign_domain::{Change, Entry, EntryClass, Record, Timestamp, With};
+use countersign_domain::{Change, Entry, EntryClass, Record, Timestamp, With, Work};
 
 /// The next version of a record, on its way into a transaction.
 struct Version<'a, R> {
@@ -52,6 +52,23 @@ impl Store {
         Ok(writes)
     }
 
+    /// What there is to do once this change is committed.
+    pub(crate) fn work<R: Record>(&self, key: &Key<R>, version: u64, change: &Change<R>, now: Timestamp) -> Vec<Work> {
+        let told = |key: &Key<R>, version| Work { key: key.pk(), change: Some(version), at: now };
+        let due = |key: &Key<R>| Work { key: key.pk(), change: None, at: now };
+        let mut work = Vec::new();
+        work.extend(change.entries.iter().any(is_event).then(|| told(key, version)));
+        work.extend(change.record.is_ready(now).then(|| due(key)));
+        for with in &change.with {
+            if let With::Born { id, record, entry } = with {
+                let key = key.sibling(id);
+                work.extend(is_event(entry).then(|| told(&key, 1)));
+                work.extend(record.is_ready(now).then(|| due(&key)));
+            }
+        }
+        work
+    }
+
     /// A record, its change item, and its pointer if it comes into an inbox or leaves one.
     fn version<R: Record>(&self, next: Version<'_, R>) -> Result<Vec<TransactWriteItem>, Fault> {
         let Version { key, found, record, mut entries, items, change_id, now } = next;
@@ -62,14 +79,14 @@ impl Store {
         let changed_at = item::sortable(now);
         let stored = StoredRecord { key: pk, version, schema: R::SCHEMA, changed_at: &changed_at, body: &body };
 
-        let told = entries.iter().any(|entry| entry.class == EntryClass::Public);
+        let told = entries.iter().any(is_event);
         let Some(last) = entries.last_mut() else {
             return Err(Fault::Corrupt(format!("a change of {} has no entry", R::KIND)));
         };
         last.state = Some(stored.state());
-        let mut change_keys = item::log_keys::<R>(last, pk, version);
-        if let Some(after) = self.settings.fan_out_after.filter(|_| told) {
-            let due = now.saturating_add(after).unwrap_or(Timestamp::MAX);
+        let mut change_keys = item::log_keys::<R>(&entries, pk, version);
+        if told {
+            let due = now.saturating_add(self.settings.fan_out_after).unwrap_or(Timestamp::MAX);
             change_keys.extend(item::due_keys(pk, due, due));
         }
         let content = ChangeBody { change_id: change_id.to_owned(), version, entries, items };
@@ -132,6 +149,10 @@ impl Store {
     pub(crate) fn put(&self, pk: &str, sk: &str) -> PutBuilder {
         Put::builder().table_name(&self.settings.table).item("pk", text(pk)).item("sk", text(sk))
     }
+}
+
+fn is_event(entry: &Entry) -> bool {
+    entry.class == EntryClass::Public
 }
 
 fn with(put: PutBuilder, attributes: Vec<(&'static str, AttributeValue)>) -> PutBuilder {

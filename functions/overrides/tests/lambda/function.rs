@@ -34,7 +34,7 @@ impl Deployment {
     pub(crate) async fn start() -> Self {
         let engine = Engine::memory().unwrap();
         let settings =
-            Settings { table: TABLE.to_owned(), clock: Clock::System, fan_out_after: Some(Duration::from_secs(30)) };
+            Settings { table: TABLE.to_owned(), clock: Clock::System, fan_out_after: Duration::from_secs(30) };
         let store = Store::embedded(engine.http_client(), settings);
         store.create_table().await.unwrap();
         let secrets = SecretsManager::start().await.unwrap();

@@ -95,7 +95,8 @@ impl World {
         rule: impl FnMut(Option<&Job>, Timestamp) -> Result<Outcome<Job>, JobRefusal>,
     ) -> Result<Committed<()>, Error<JobRefusal>> {
         let call = Call { deadline: deadline(), once: None };
-        self.store.change(key, call, rule, |_| Ok(()), |()| Ok(String::new())).await
+        let changed = self.store.change(key, call, rule, |_| Ok(()), |()| Ok(String::new())).await?;
+        Ok(changed.committed)
     }
 
     /// A waiting job with its input beside it.

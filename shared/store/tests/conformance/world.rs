@@ -185,7 +185,8 @@ impl World {
     ) -> Result<Committed<String>, Error<Refusal>> {
         let call = Call { deadline: deadline(), once };
         let answer = |thing: &Thing| Ok(format!("{} {} {:?}", thing.id, thing.count, thing.decided_by));
-        self.store.change(key, call, rule, answer, |answer| Ok(answer.clone())).await
+        let changed = self.store.change(key, call, rule, answer, |answer| Ok(answer.clone())).await?;
+        Ok(changed.committed)
     }
 
     pub(crate) async fn load(&self, key: &Key<Thing>) -> Option<Thing> {
@@ -208,7 +209,7 @@ impl World {
 }
 
 fn settings(table: &str, clock: &Clock) -> Settings {
-    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: Some(Duration::from_secs(2)) }
+    Settings { table: table.to_owned(), clock: clock.clone(), fan_out_after: Duration::from_secs(2) }
 }
 
 /// Verifies a tenant's chains once the index shows as many records as there are.

@@ -1,0 +1,25 @@
+//! What the worker is told to look at: a change that the world is to hear of, or a record that is due.
+
+use crate::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Word for the worker. Only that: what there is to do stands in the table, and word that is lost, late or said twice
+/// does no harm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Work {
+    /// The record, by its partition key.
+    pub key: String,
+    /// The version that the change made, if it is about a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<u64>,
+    /// Not to be looked at before.
+    pub at: Timestamp,
+}
+
+impl Work {
+    /// The kind of the record.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.key.split('#').next().unwrap_or_default()
+    }
+}

@@ -1,0 +1,87 @@
+//! Work on its way through SQS.
+
+use crate::{Lane, QueueError};
+use aws_config::SdkConfig;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::ProvideErrorMetadata;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use countersign_domain::{Timestamp, Work};
+
+/// How many messages SQS takes in one call.
+const BATCH: usize = 10;
+/// The longest time that SQS holds a message back, in seconds.
+pub(crate) const LONGEST_DELAY: i64 = 900;
+
+/// The two queues in AWS.
+#[derive(Clone, Debug)]
+pub struct SqsQueue {
+    client: Client,
+    fast: String,
+    slow: String,
+}
+
+impl SqsQueue {
+    /// The queues at these URLs.
+    #[must_use]
+    pub fn new(config: &SdkConfig, fast: String, slow: String) -> Self {
+        Self { client: Client::new(config), fast, slow }
+    }
+
+    pub(crate) async fn send(&self, lane: Lane, work: &[Work], now: Timestamp) -> Result<(), QueueError> {
+        let url = match lane {
+            Lane::Fast => &self.fast,
+            Lane::Slow => &self.slow,
+        };
+        for batch in work.chunks(BATCH) {
+            let entries = batch.iter().enumerate().map(|(n, work)| entry(n, work, now)).collect::<Result<Vec<_>, _>>()?;
+            let sent = self.client.send_message_batch().queue_url(url).set_entries(Some(entries)).send().await;
+            let sent = sent.map_err(|error| unavailable(error.code().unwrap_or("no answer")))?;
+            if let Some(failed) = sent.failed.first() {
+                return Err(unavailable(failed.code()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entry(n: usize, work: &Work, now: Timestamp) -> Result<SendMessageBatchRequestEntry, QueueError> {
+    let body = serde_json::to_string(work).map_err(|error| unavailable(&error.to_string()))?;
+    let entry = SendMessageBatchRequestEntry::builder()
+        .id(n.to_string())
+        .message_body(body)
+        .delay_seconds(delay_seconds(work, now))
+        .build();
+    entry.map_err(|error| unavailable(&error.to_string()))
+}
+
+/// Whole seconds, never too few: word that comes early has to be sent again.
+fn delay_seconds(work: &Work, now: Timestamp) -> i32 {
+    let left = work.at.duration_since(now);
+    let seconds = left.as_secs() + i64::from(left.subsec_nanos() > 0);
+    i32::try_from(seconds.clamp(0, LONGEST_DELAY)).unwrap_or(0)
+}
+
+fn unavailable(reason: &str) -> QueueError {
+    QueueError::Unavailable(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn word_travels_for_as_long_as_is_left_up_to_a_quarter_of_an_hour() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        for (at, seconds) in [
+            ("2026-11-21T11:00:00Z", 0),
+            ("2026-11-21T12:00:00Z", 0),
+            ("2026-11-21T12:00:00.000001Z", 1),
+            ("2026-11-21T12:00:59.5Z", 60),
+            ("2026-11-21T12:15:00Z", 900),
+            ("2026-11-21T18:00:00Z", 900),
+        ] {
+            let work = Work { key: "k#t#i".to_owned(), change: None, at: at.parse().unwrap() };
+            assert_eq!(delay_seconds(&work, now), seconds, "{at}");
+        }
+    }
+}
