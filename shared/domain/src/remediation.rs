@@ -6,7 +6,8 @@
 
 use crate::{
     Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, rfc3339, seconds,
-    text::text_of, whole_second,
+    text::{is_ulid, text_of, ulid},
+    whole_second,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -27,14 +28,6 @@ pub const MAX_OUTPUT: usize = 10_000;
 
 /// The name of the item beside the record that holds an [`Input`].
 pub const INPUT: &str = "@input";
-
-/// Crockford's base 32, as ULIDs are written in.
-const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-
-/// The 26 digits of a ULID.
-fn ulid(number: u128) -> String {
-    (0..26).rev().map(|place| char::from(DIGITS[(number >> (5 * place)) as usize % 32])).collect()
-}
 
 /// The ULID that a remediation and its approval share; the record is stored under it. Callers know it by its two
 /// prefixed spellings only.
@@ -84,9 +77,7 @@ impl FromStr for RemediationId {
     type Err = InvalidRemediationId;
 
     fn from_str(ulid: &str) -> Result<Self, InvalidRemediationId> {
-        // 26 digits have 130 bits, a ULID 128.
-        let valid = ulid.len() == 26 && ulid.as_bytes()[0] <= b'7' && ulid.bytes().all(|b| DIGITS.contains(&b));
-        if valid { Ok(Self(ulid.to_owned())) } else { Err(InvalidRemediationId) }
+        if is_ulid(ulid) { Ok(Self(ulid.to_owned())) } else { Err(InvalidRemediationId) }
     }
 }
 

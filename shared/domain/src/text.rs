@@ -31,6 +31,22 @@ pub fn check(text: &str, limit: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// Crockford's base 32, as ULIDs are written in.
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// The 26 digits of the ULID with this number: 48 bits of Unix time in milliseconds, then 80 random ones.
+#[must_use]
+pub fn ulid(number: u128) -> String {
+    (0..26).rev().map(|place| char::from(DIGITS[(number >> (5 * place)) as usize % 32])).collect()
+}
+
+/// Whether `text` is a ULID in its one spelling: upper case, and no digit that stands for another.
+#[must_use]
+pub fn is_ulid(text: &str) -> bool {
+    // 26 digits have 130 bits, a ULID 128.
+    text.len() == 26 && text.as_bytes()[0] <= b'7' && text.bytes().all(|b| DIGITS.contains(&b))
+}
+
 /// What every type has that is a text of its own grammar, each with its error; the grammar is its `FromStr`.
 macro_rules! text_of {
     ($($name:ident, $error:ident;)*) => { $(

@@ -472,7 +472,8 @@ fn a_case_is_listed_by_state_and_last_outcome_and_waits_in_the_feed_only_to_be_h
             Status::Investigating => (Some("ESCALATED".to_owned()), None),
             Status::Enforced | Status::Closed => (case.outcome().map(|outcome| outcome.to_string()), None),
         };
-        let expected = Listing { state: Some(status.as_str()), subject, inbox: inbox.map(Into::into), ..Listing::at(at(CREATED)) };
+        let expected =
+            Listing { state: Some(status.as_str()), subject, inbox: inbox.map(Into::into), ..Listing::at(at(CREATED)) };
         assert_eq!(case.listing(), expected);
         assert_eq!(case.status(), status);
     }
