@@ -11,6 +11,7 @@ use crate::policies::Policies;
 use crate::problem::Problem;
 use crate::rate::Rate;
 use crate::secrets::{Secrets, SecretsError};
+use crate::webhook::Outgoing;
 use aws_lc_rs::rand;
 use countersign_domain::{Outcome, Record, Tenant, Timestamp, Work};
 use countersign_queue::{Lane, Queue};
@@ -47,6 +48,8 @@ pub struct App {
     pub clock: Clock,
     /// Where this process runs: `aws` or `local`.
     pub environment: &'static str,
+    /// Who calls what others chose.
+    pub outgoing: Outgoing,
     pub(crate) rate: Arc<Rate>,
 }
 
@@ -98,6 +101,7 @@ impl App {
     pub fn new(
         store: Store,
         queue: Queue,
+        outgoing: Outgoing,
         secrets: Secrets,
         issuers: Issuers,
         clock: Clock,
@@ -106,6 +110,7 @@ impl App {
         Self {
             store,
             queue,
+            outgoing,
             secrets: Arc::new(secrets),
             issuers: Arc::new(issuers),
             keys: Arc::new(Keys::new(clock.clone())),

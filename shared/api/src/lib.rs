@@ -24,6 +24,7 @@ mod problem;
 mod rate;
 mod sealing;
 mod secrets;
+mod webhook;
 
 pub use answer::{Answer, Listed};
 pub use app::{App, Refused};
@@ -40,3 +41,4 @@ pub use policies::Policies;
 pub use problem::{Detail, Place, Problem};
 pub use sealing::{RootKey, Sealer};
 pub use secrets::{Rotating, SecretText, Secrets, SecretsError};
+pub use webhook::{Outgoing, Unsent, endpoints_key, seal_endpoint_secret, seal_named_secret, secret_key};
