@@ -11,6 +11,8 @@ use aws_config::BehaviorVersion;
 use axum::Router;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use crate::webhook::Outgoing;
+use countersign_outbound::{Allowed, Resolver};
 use countersign_queue::{Queue, SqsQueue};
 use countersign_store::{Clock, Settings, Store};
 use http::Uri;
@@ -68,7 +70,10 @@ async fn start(needs: &[Need]) -> Result<App, Error> {
     let issuers = config.config.issuers.as_deref().unwrap_or_default();
     let issuers = Issuers::configured(issuers, &secrets, &clock).map_err(|error| error.to_string())?;
     let queue = Queue::Sqs(SqsQueue::new(&sdk, config.queue_url, config.slow_queue_url));
-    Ok(App::new(Store::remote(&sdk, settings), queue, secrets, issuers, clock, &config.config))
+    let own = std::env::var("AWS_LAMBDA_RUNTIME_API").ok().and_then(|address| address.parse().ok());
+    let allowed = Allowed::new(config.config.webhooks.allow.clone(), own.into_iter().collect());
+    let outgoing = Outgoing::new(allowed, Resolver::System);
+    Ok(App::new(Store::remote(&sdk, settings), queue, outgoing, secrets, issuers, clock, &config.config))
 }
 
 /// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.

@@ -11,12 +11,15 @@ pub mod case;
 pub mod chain;
 pub mod change;
 pub mod cosignature;
+pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod key_ring;
 pub mod logic;
 pub mod override_token;
 pub mod remediation;
+pub mod replay;
+pub mod retry;
 pub mod risk;
 mod tenant;
 pub mod text;
@@ -45,4 +48,10 @@ pub fn whole_second(at: Timestamp) -> Timestamp {
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// RFC 3339 in UTC with microseconds, as exactly as times are kept: `2026-11-21T03:38:50.123456Z`.
+#[must_use]
+pub fn rfc3339_micros(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
