@@ -6,6 +6,7 @@ pub mod demo;
 pub mod hints;
 mod runner;
 pub mod verify;
+mod work;
 
 pub use runner::{Runner, StartError, Table};
 

@@ -1,9 +1,12 @@
 //! Both listeners in one process.
 
 use crate::data::{self, DataError, Kept};
+use crate::work::{self, Inbox};
 use countersign_api::config::{ConfigError, Local};
-use countersign_api::{App, Issuers, Listener, Plane, router};
+use countersign_api::{App, Issuers, Listener, Outgoing, Plane, router};
+use countersign_delivery::Worker;
 use countersign_embedded::Engine;
+use countersign_outbound::{Allowed, Resolver};
 use countersign_store::{Clock, Fault, Settings, Store};
 use std::io;
 use std::net::SocketAddr;
@@ -59,6 +62,8 @@ pub struct Runner {
     public: (Listener, SocketAddr),
     management: (Listener, SocketAddr),
     sla_interval: Duration,
+    inbox: Inbox,
+    worker: Worker,
 }
 
 impl Table {
@@ -99,19 +104,37 @@ impl Runner {
     /// # Errors
     /// One of these is not possible.
     pub async fn start(config: &Local, clock: Clock, table: Table) -> Result<Self, StartError> {
+        Self::start_resolving(config, clock, table, Resolver::System).await
+    }
+
+    /// The same with another resolver of the names of webhook targets, for tests.
+    ///
+    /// # Errors
+    /// One of these is not possible.
+    pub async fn start_resolving(
+        config: &Local,
+        clock: Clock,
+        table: Table,
+        resolver: Resolver,
+    ) -> Result<Self, StartError> {
         let Kept { secrets, issuer } = data::secrets(config)?;
         let issuers = match &config.config.issuers {
             Some(issuers) => Issuers::configured(issuers, &secrets, &clock)?,
             None => issuer.trusted()?,
         };
-        let app = App::new(table.store(&clock).await?, secrets, issuers, clock, &config.config);
+        let public = bind(config.listen).await?;
+        let management = bind(config.management_listen).await?;
+        let (queue, inbox) = work::queue(config).await;
+        let webhooks = &config.config.webhooks;
+        let outgoing = Outgoing::new(Allowed::new(webhooks.allow.clone(), vec![public.1, management.1]), resolver);
+        let app = App::new(table.store(&clock).await?, queue, outgoing, secrets, issuers, clock, &config.config);
+        let bus = work::bus(webhooks.event_bus.as_deref()).await;
+        let worker = Worker::new(app.clone(), webhooks.schedule.clone(), bus);
         let engine = match table {
             Table::Embedded(engine) => Some(engine),
             Table::Other(_) => None,
         };
-        let public = bind(config.listen).await?;
-        let management = bind(config.management_listen).await?;
-        Ok(Self { app, engine, public, management, sla_interval: config.sla_interval })
+        Ok(Self { app, engine, public, management, sla_interval: config.sla_interval, inbox, worker })
     }
 
     /// Where the public doors are.
@@ -149,11 +172,14 @@ impl Runner {
                 self.management.0.serve(management, stop.clone())
             )
         };
+        let working = tokio::spawn(work::work_off(self.inbox, self.worker, stop.clone()));
         tokio::select! {
-            served = serving => served.map(|_| ()),
-            () = sweep_expired(self.engine) => Ok(()),
-            () = tick(&self.app, self.sla_interval) => Ok(()),
+            served = serving => served.map(|_| ())?,
+            () = sweep_expired(self.engine) => {}
+            () = tick(&self.app, self.sla_interval) => {}
         }
+        // Attempts that are being made end; what is left stands in the table.
+        working.await.map_err(io::Error::other)
     }
 }
 
@@ -170,7 +196,7 @@ async fn tick(app: &App, every: Duration) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let stop_at = interval.tick().await + SWEEP_WITHIN;
-        countersign_clock::sweep(&app.store, app.clock.now(), stop_at).await;
+        countersign_clock::sweep(app, every, stop_at).await;
     }
 }
 

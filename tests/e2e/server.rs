@@ -90,11 +90,8 @@ impl Server {
         ];
         let value = |name: &str| variables.iter().chain(&fixed).find(|(set, _)| *set == name).map(|(_, v)| v.into());
         let config = Local::read(value).unwrap();
-        let settings = Settings {
-            table: "countersign".to_owned(),
-            clock: clock.clone(),
-            fan_out_after: Duration::from_secs(2),
-        };
+        let settings =
+            Settings { table: "countersign".to_owned(), clock: clock.clone(), fan_out_after: Duration::from_secs(2) };
         let store = Store::embedded(table.http_client(), settings);
         store.create_table().await.unwrap();
         let issuer = countersign::data::secrets(&config).unwrap().issuer;

@@ -15,7 +15,9 @@ use crate::webhook::Outgoing;
 use aws_lc_rs::rand;
 use countersign_domain::{Outcome, Record, Tenant, Timestamp, Work};
 use countersign_queue::{Lane, Queue};
-use countersign_store::{self as store, Changed, Clock, Committed, Cursor, CursorKeys, Fault, Key, Once, Store, Verified};
+use countersign_store::{
+    self as store, Changed, Clock, Committed, Cursor, CursorKeys, Fault, Key, Once, Store, Verified,
+};
 use serde_json::Value;
 use std::convert::Infallible;
 use std::sync::Arc;

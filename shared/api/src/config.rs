@@ -208,7 +208,8 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         let delays = match self.get("COUNTERSIGN_RETRY_DELAYS")? {
             None => default.delays,
             Some(text) => {
-                let delays: Result<Vec<_>, _> = text.split(',').map(|delay| duration(delay.trim()).map(signed)).collect();
+                let delays: Result<Vec<_>, _> =
+                    text.split(',').map(|delay| duration(delay.trim()).map(signed)).collect();
                 let wrong = |_| {
                     let message = format!("must be up to {MAX_DELAYS} delays, each {InvalidDuration}, not `{text}`");
                     ConfigError::new("COUNTERSIGN_RETRY_DELAYS", message)
@@ -245,7 +246,8 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         let allow = Allowed::parse_networks(&allow)
             .map_err(|error| ConfigError::new("COUNTERSIGN_WEBHOOK_ALLOW", error.to_string()))?;
         // The queue on a laptop holds nothing back: its clock looks every second.
-        let (rides, lead) = if environment == "local" { (0, 0) } else { (default.rides.as_secs(), default.lead.as_secs()) };
+        let (rides, lead) =
+            if environment == "local" { (0, 0) } else { (default.rides.as_secs(), default.lead.as_secs()) };
         let schedule = Schedule { delays, jitter, timeout, rides: seconds(rides), lead: seconds(lead), ..default };
         Ok(Webhooks { schedule, allow, event_bus: self.get("COUNTERSIGN_EVENT_BUS")? })
     }

@@ -7,13 +7,15 @@ use crate::identity::install_crypto;
 use crate::issuers::Issuers;
 use crate::logging;
 use crate::secrets::Secrets;
-use aws_config::BehaviorVersion;
+use crate::webhook::Outgoing;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use axum::Router;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use crate::webhook::Outgoing;
+use countersign_domain::Work;
 use countersign_outbound::{Allowed, Resolver};
-use countersign_queue::{Queue, SqsQueue};
+use countersign_queue::{Lane, Queue, SqsQueue};
 use countersign_store::{Clock, Settings, Store};
 use http::Uri;
 pub use lambda_http::Error;
@@ -58,22 +60,37 @@ pub enum Need {
 }
 
 /// What a function works with, as its variables say.
-async fn start(needs: &[Need]) -> Result<App, Error> {
+#[derive(Debug)]
+pub struct Function {
+    /// What every function works with.
+    pub app: App,
+    /// The variables.
+    pub config: config::Lambda,
+    /// Where AWS is, and who we are there.
+    pub sdk: SdkConfig,
+}
+
+/// Reads the variables and puts together what a function works with.
+///
+/// # Errors
+/// A variable is missing or makes no sense.
+pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     logging::start();
     install_crypto();
     // As text: the runtime shows a failed start by its Debug form.
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let clock = Clock::System;
-    let settings = Settings { table: config.table, clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
-    let secrets = Secrets::manager(&sdk, config.override_secret_id, config.root_key_id, &clock);
+    let settings = Settings { table: config.table.clone(), clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
+    let secrets = Secrets::manager(&sdk, config.override_secret_id.clone(), config.root_key_id.clone(), &clock);
     let issuers = config.config.issuers.as_deref().unwrap_or_default();
     let issuers = Issuers::configured(issuers, &secrets, &clock).map_err(|error| error.to_string())?;
-    let queue = Queue::Sqs(SqsQueue::new(&sdk, config.queue_url, config.slow_queue_url));
+    let queue = Queue::Sqs(SqsQueue::new(&sdk, config.queue_url.clone(), config.slow_queue_url.clone()));
     let own = std::env::var("AWS_LAMBDA_RUNTIME_API").ok().and_then(|address| address.parse().ok());
     let allowed = Allowed::new(config.config.webhooks.allow.clone(), own.into_iter().collect());
     let outgoing = Outgoing::new(allowed, Resolver::System);
-    Ok(App::new(Store::remote(&sdk, settings), queue, outgoing, secrets, issuers, clock, &config.config))
+    let app = App::new(Store::remote(&sdk, settings), queue, outgoing, secrets, issuers, clock, &config.config);
+    Ok(Function { app, config, sdk })
 }
 
 /// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.
@@ -81,7 +98,7 @@ async fn start(needs: &[Need]) -> Result<App, Error> {
 /// # Errors
 /// A variable is missing or the runtime cannot be reached.
 pub async fn on_schedule<F: Future<Output = ()>>(work: impl Fn(App, Instant) -> F) -> Result<(), Error> {
-    let app = start(&[]).await?;
+    let app = start(&[]).await?.app;
     lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
         let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         let work = work(app.clone(), Instant::now() + left.saturating_sub(BEFORE_THE_END));
@@ -93,12 +110,66 @@ pub async fn on_schedule<F: Future<Output = ()>>(work: impl Fn(App, Instant) -> 
     .await
 }
 
+/// Hands over the work in each batch of messages, until the environment is shut down; `handle` gives the places of what
+/// the queue is to deliver again.
+///
+/// # Errors
+/// The runtime cannot be reached.
+pub async fn on_queues<F: Future<Output = Vec<usize>>>(
+    function: &Function,
+    handle: impl Fn(Lane, Vec<Work>) -> F,
+) -> Result<(), Error> {
+    let slow = queue_name(&function.config.slow_queue_url);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
+        let messages = event.payload.records;
+        let arn = messages.first().and_then(|message| message.event_source_arn.as_deref()).unwrap_or_default();
+        let lane = if arn.rsplit(':').next() == Some(slow) { Lane::Slow } else { Lane::Fast };
+        let (ids, work): (Vec<_>, Vec<_>) = messages.iter().filter_map(read_work).unzip();
+        // What cannot be read is never handled: the queue gives it up after a few times, and that raises the alarm.
+        let mut failed: Vec<String> = messages.iter().filter(|message| read_work(message).is_none()).map(id).collect();
+        let handled = handle(lane, work);
+        async move {
+            failed.extend(handled.await.into_iter().filter_map(|place| ids.get(place).cloned()));
+            let failures = failed.into_iter().map(|id| serde_json::json!({ "itemIdentifier": id }));
+            Ok::<_, Error>(serde_json::json!({ "batchItemFailures": failures.collect::<Vec<_>>() }))
+        }
+    }))
+    .await
+}
+
+/// Hands over the messages that were given up, until the environment is shut down.
+///
+/// # Errors
+/// The runtime cannot be reached.
+pub async fn on_dead_letters(raise: impl Fn(&str)) -> Result<(), Error> {
+    logging::start();
+    lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
+        event.payload.records.iter().for_each(|message| raise(message.body.as_deref().unwrap_or_default()));
+        async { Ok::<_, Error>(()) }
+    }))
+    .await
+}
+
+fn id(message: &SqsMessage) -> String {
+    message.message_id.clone().unwrap_or_default()
+}
+
+fn read_work(message: &SqsMessage) -> Option<(String, Work)> {
+    let work = serde_json::from_str(message.body.as_deref()?).ok()?;
+    Some((id(message), work))
+}
+
+/// The last part of a queue's URL, and of its ARN.
+fn queue_name(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or_default()
+}
+
 /// Serves a door's routes on the Lambda runtime until the environment is shut down.
 ///
 /// # Errors
 /// A variable is missing or the runtime cannot be reached.
 pub async fn serve(plane: Plane, routes: Router<App>, needs: &[Need]) -> Result<(), Error> {
-    let app = start(needs).await?;
+    let app = start(needs).await?.app;
     let door = Adapter::from(router(app, plane, routes).map_request(with_own_path));
     lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
         normalise(&mut event.payload);

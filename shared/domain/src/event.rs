@@ -1,6 +1,11 @@
 //! What the world is told: the public entries of all records, as webhook endpoints get them.
 
-use crate::{Actor, Entry, EntryClass, Subject, Tenant, Timestamp, rfc3339};
+use crate::action::Action;
+use crate::case::Case;
+use crate::delivery::Delivery;
+use crate::override_token::OverrideToken;
+use crate::remediation::Remediation;
+use crate::{Actor, Entry, EntryClass, Record, Subject, Tenant, Timestamp, rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -39,6 +44,9 @@ pub const EVENTS: [&str; 29] = [
     "task.reassigned",
     EXHAUSTED,
 ];
+
+/// The kinds of record that have events, as they are in keys.
+pub const KINDS: [&str; 5] = [OverrideToken::KIND, Remediation::KIND, Action::KIND, Case::KIND, Delivery::KIND];
 
 /// Names that the agents' SDK lets people subscribe to and that are never sent.
 pub const NEVER_SENT: [&str; 2] = ["policy.violation", "agent.trust_changed"];

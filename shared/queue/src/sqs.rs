@@ -9,8 +9,10 @@ use countersign_domain::{Timestamp, Work};
 
 /// How many messages SQS takes in one call.
 const BATCH: usize = 10;
+/// How long SQS lets somebody wait for a message, in seconds.
+const LONGEST_WAIT: i32 = 20;
 /// The longest time that SQS holds a message back, in seconds.
-pub(crate) const LONGEST_DELAY: i64 = 900;
+const LONGEST_DELAY: i64 = 900;
 
 /// The two queues in AWS.
 #[derive(Clone, Debug)]
@@ -27,13 +29,43 @@ impl SqsQueue {
         Self { client: Client::new(config), fast, slow }
     }
 
-    pub(crate) async fn send(&self, lane: Lane, work: &[Work], now: Timestamp) -> Result<(), QueueError> {
-        let url = match lane {
+    /// Up to ten messages of a lane, waiting for the first for up to 20 s; each with what it takes to delete it.
+    ///
+    /// # Errors
+    /// The queue does not answer.
+    pub async fn receive(&self, lane: Lane) -> Result<Vec<(Work, String)>, QueueError> {
+        let received = self.client.receive_message().queue_url(self.url(lane)).max_number_of_messages(10);
+        let received = received.wait_time_seconds(LONGEST_WAIT).send().await;
+        let received = received.map_err(|error| unavailable(error.code().unwrap_or("no answer")))?;
+        // What cannot be read comes back until the queue gives it up.
+        let read = received.messages.unwrap_or_default().into_iter().filter_map(|message| {
+            let work = serde_json::from_str(message.body.as_deref()?).ok()?;
+            Some((work, message.receipt_handle?))
+        });
+        Ok(read.collect())
+    }
+
+    /// Says that a message was handled.
+    ///
+    /// # Errors
+    /// The queue does not answer: the message comes again.
+    pub async fn delete(&self, lane: Lane, receipt: String) -> Result<(), QueueError> {
+        let deleted = self.client.delete_message().queue_url(self.url(lane)).receipt_handle(receipt).send().await;
+        deleted.map(|_| ()).map_err(|error| unavailable(error.code().unwrap_or("no answer")))
+    }
+
+    fn url(&self, lane: Lane) -> &str {
+        match lane {
             Lane::Fast => &self.fast,
             Lane::Slow => &self.slow,
-        };
+        }
+    }
+
+    pub(crate) async fn send(&self, lane: Lane, work: &[Work], now: Timestamp) -> Result<(), QueueError> {
+        let url = self.url(lane);
         for batch in work.chunks(BATCH) {
-            let entries = batch.iter().enumerate().map(|(n, work)| entry(n, work, now)).collect::<Result<Vec<_>, _>>()?;
+            let entries =
+                batch.iter().enumerate().map(|(n, work)| entry(n, work, now)).collect::<Result<Vec<_>, _>>()?;
             let sent = self.client.send_message_batch().queue_url(url).set_entries(Some(entries)).send().await;
             let sent = sent.map_err(|error| unavailable(error.code().unwrap_or("no answer")))?;
             if let Some(failed) = sent.failed.first() {

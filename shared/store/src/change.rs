@@ -157,7 +157,8 @@ impl Store {
                 None => None,
             };
             let version = found.as_ref().map_or(0, |found| found.version);
-            let changed = Changed { committed: Committed::Now(shaped), work: self.work(key, version + 1, &change, now) };
+            let changed =
+                Changed { committed: Committed::Now(shaped), work: self.work(key, version + 1, &change, now) };
             let (pause, reason) = match self.attempt(once, items, call.deadline, failures).await? {
                 Attempt::Committed => return Ok(changed),
                 Attempt::Once(image) => {

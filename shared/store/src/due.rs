@@ -3,7 +3,7 @@
 use crate::change::Call;
 use crate::fault::retrying;
 use crate::item::{self, number, text};
-use crate::{Error, Fault, Key, Store};
+use crate::{Changed, Committed, Error, Fault, Key, Store};
 use aws_sdk_dynamodb::types::AttributeValue;
 use countersign_domain::{Outcome, Record, Timestamp, Work, seconds};
 use std::collections::HashMap;
@@ -80,13 +80,34 @@ impl Store {
     /// # Errors
     /// The table does not do its part.
     pub async fn tick<R: Record>(&self, work: &Work, deadline: Instant) -> Result<Vec<Work>, Fault> {
-        let key = Key::<R>::of(work)?;
+        let ticked = self.update(&Key::<R>::of(work)?, deadline, |record, now| record.tick(now)).await?;
+        Ok(ticked.map_or_else(Vec::new, |(_, work)| work))
+    }
+
+    /// Changes a record by a rule that refuses nothing, if there is one: the record as it is then, and what there is to
+    /// do because of it.
+    ///
+    /// # Errors
+    /// The table does not do its part.
+    pub async fn update<R: Record>(
+        &self,
+        key: &Key<R>,
+        deadline: Instant,
+        mut rule: impl FnMut(&R, Timestamp) -> Outcome<R>,
+    ) -> Result<Option<(R, Vec<Work>)>, Fault> {
+        let mut is_there = true;
+        let rule = |record: Option<&R>, now| {
+            is_there = record.is_some();
+            Ok(record.map_or(Outcome::Keep, |record| rule(record, now)))
+        };
         let call = Call { deadline, once: None };
-        let tick = |record: Option<&R>, now| Ok(record.map_or(Outcome::Keep, |record| record.tick(now)));
-        match self.change(&key, call, tick, |_| Ok(()), |()| Ok(String::new())).await {
-            Ok(changed) => Ok(changed.work),
+        match self.change(key, call, rule, |record| Ok(record.clone()), |_| Ok(String::new())).await {
+            Ok(Changed { committed: Committed::Now(record), work }) => Ok(Some((record, work))),
+            Err(_) if !is_there => Ok(None),
             Err(Error::Fault(fault)) => Err(fault),
-            Err(Error::Refused(_) | Error::KeyReused) => unreachable!("a tick neither refuses nor has a key"),
+            Ok(Changed { committed: Committed::Before(_), .. }) | Err(Error::Refused(_) | Error::KeyReused) => {
+                unreachable!("there is neither a refusal nor a key")
+            }
         }
     }
 

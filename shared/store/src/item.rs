@@ -140,7 +140,8 @@ fn counted(events: &[&str]) -> String {
             None => counts.push((event, 1)),
         }
     }
-    let texts = counts.iter().map(|(name, count)| if *count == 1 { (*name).to_owned() } else { format!("{name}*{count}") });
+    let texts =
+        counts.iter().map(|(name, count)| if *count == 1 { (*name).to_owned() } else { format!("{name}*{count}") });
     texts.collect::<Vec<_>>().join(",")
 }
 

@@ -47,6 +47,14 @@ impl<R: Record> Key<R> {
         Self::read(&work.key).ok_or_else(|| Fault::Corrupt(format!("{} is no key of {}", work.key, R::KIND)))
     }
 
+    /// Whose record it is.
+    ///
+    /// # Errors
+    /// Its key names no tenant.
+    pub fn tenant(&self) -> Result<Tenant, Fault> {
+        parts(&self.pk).1.parse().map_err(|_| Fault::Corrupt(format!("{} names no tenant", self.pk)))
+    }
+
     /// The key in this text, if it is one of this kind.
     pub(crate) fn read(pk: &str) -> Option<Self> {
         let id = pk.strip_prefix(R::KIND)?.strip_prefix('#')?;

@@ -1,0 +1,252 @@
+//! One attempt: claimed, so that nobody else makes it; made; and its result recorded.
+
+use crate::gates::Pass;
+use crate::{WITHIN, Worker};
+use countersign_api::{Unsent, endpoints_key};
+use countersign_domain::delivery::{Cancelled, Delivery, Report, State, Target};
+use countersign_domain::endpoint::{Endpoint, Endpoints, Seen, Status};
+use countersign_domain::event::Event;
+use countersign_domain::{Outcome, Record, Tenant, Timestamp, Work};
+use countersign_outbound::Attempted;
+use countersign_queue::Lane;
+use countersign_store::{Fault, Key};
+use jiff::SignedDuration;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An endpoint that answers faster than this keeps nobody waiting.
+const QUICKLY: Duration = Duration::from_secs(2);
+/// The status of an endpoint that wants no more.
+const GONE: u16 = 410;
+
+/// Attempts to one target that are made one after the other.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    pub(crate) tenant: Tenant,
+    /// The endpoint, if the target is one.
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) steps: Vec<Step>,
+    /// The right to make them; the slow lane counts its own.
+    pub(crate) pass: Option<Pass>,
+}
+
+/// A delivery of which the next attempt is to be made.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) delivery: Delivery,
+    pub(crate) event: Event,
+}
+
+/// A claimed attempt.
+struct Claim<'a> {
+    delivery: &'a Delivery,
+    attempt: u32,
+    at: Timestamp,
+}
+
+impl Worker {
+    /// Takes up a delivery that is due: its attempt is to be made here, or elsewhere, or never.
+    pub(crate) async fn pick_up(&self, lane: Lane, work: &Work, deadline: Instant) -> Result<Vec<Sequence>, Fault> {
+        let key = Key::<Delivery>::of(work)?;
+        let Some(found) = self.app.store.load(&key, deadline).await? else { return Ok(Vec::new()) };
+        let delivery = found.record;
+        // Word from before: somebody has made this attempt.
+        if !delivery.is_ready(self.app.clock.now()) {
+            return Ok(Vec::new());
+        }
+        let source = &delivery.source;
+        let tenant = key.tenant()?;
+        let endpoint = match &delivery.target {
+            Target::Bus { .. } => None,
+            Target::Endpoint { id } => {
+                let endpoints = self.endpoints(&tenant, deadline).await?;
+                let endpoint = endpoints.as_ref().and_then(|endpoints| endpoints.get(id));
+                match endpoint.map(|endpoint| endpoint.status) {
+                    Some(Status::Enabled) => endpoint.cloned(),
+                    Some(Status::Disabled { .. }) => {
+                        return self.cancel(&key, Cancelled::EndpointDisabled).await.map(|()| Vec::new());
+                    }
+                    None => return self.cancel(&key, Cancelled::EndpointDeleted).await.map(|()| Vec::new()),
+                }
+            }
+        };
+        let pass = match lane {
+            Lane::Slow => None,
+            Lane::Fast => {
+                let lane = self.lane(&tenant, endpoint.as_ref(), deadline).await;
+                let pass = if lane == Lane::Fast { self.gates.enter(&delivery.target) } else { None };
+                if pass.is_none() {
+                    self.send(Lane::Slow, std::slice::from_ref(work)).await;
+                    return Ok(Vec::new());
+                }
+                pass
+            }
+        };
+        let change = self.app.store.change_of(&tenant, (&source.kind, &source.id), source.version, deadline).await?;
+        let entry = change.as_ref().and_then(|change| change.change.entries.get(usize::try_from(source.entry).ok()?));
+        let event = entry.and_then(|entry| Event::of(&tenant, source, entry));
+        let event =
+            event.ok_or_else(|| Fault::Corrupt(format!("{} delivers an event that is not there", delivery.id)))?;
+        Ok(vec![Sequence { tenant, endpoint, steps: vec![Step { delivery, event }], pass }])
+    }
+
+    /// Makes attempts one after the other; once the target has let one time out, the others take the slow lane.
+    pub(crate) async fn attempt_in_order(&self, sequence: Sequence) {
+        let Sequence { tenant, endpoint, steps, pass } = sequence;
+        let mut steps = steps.into_iter();
+        for step in steps.by_ref() {
+            match self.attempt_one(&tenant, endpoint.as_ref(), &step).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                // The claim will be over, and the attempt is made again.
+                Err(reason) => tracing::warn!(reason, delivery = %step.delivery.id, "attempt not made or not recorded"),
+            }
+        }
+        drop(pass);
+        let now = self.app.clock.now();
+        let left = steps.map(|step| work_of(&tenant, &step.delivery, now));
+        self.send(Lane::Slow, &left.collect::<Vec<_>>()).await;
+    }
+
+    /// Whether the target let the attempt time out.
+    async fn attempt_one(&self, tenant: &Tenant, endpoint: Option<&Endpoint>, step: &Step) -> Result<bool, String> {
+        let said = |fault: Fault| fault.to_string();
+        let key: Key<Delivery> = Key::new(tenant, step.delivery.id.as_str());
+        let Some(delivery) = self.claim(&key, &step.delivery).await.map_err(said)? else { return Ok(false) };
+        let State::Claimed { attempt, at, .. } = delivery.state else { return Ok(false) };
+        let claim = Claim { delivery: &delivery, attempt, at };
+        let timeout = Duration::try_from(self.schedule.timeout).unwrap_or_default();
+        let attempted = match (&delivery.target, endpoint) {
+            (Target::Endpoint { .. }, Some(endpoint)) => {
+                let deadline = Instant::now() + timeout;
+                match self.app.send(endpoint, &step.event, timeout, deadline).await {
+                    Ok(attempted) => attempted,
+                    Err(Unsent::Unsigned(reason)) => unsent(reason),
+                    Err(Unsent::Ours(reason)) => return Err(reason),
+                }
+            }
+            (Target::Bus { name }, _) => match &self.bus {
+                Some(bus) if bus.name() == name => bus.put(&step.event, timeout).await,
+                Some(_) | None => unsent(format!("the event bus {name} is no longer configured")),
+            },
+            (Target::Endpoint { id }, None) => return Err(format!("{id} was not read")),
+        };
+        self.record(&key, &claim, endpoint, &attempted).await.map_err(said)?;
+        if let Some(endpoint) = endpoint {
+            self.learn(tenant, endpoint, &attempted).await.map_err(said)?;
+        }
+        Ok(attempted.timed_out)
+    }
+
+    /// The delivery with its attempt claimed; `None` if somebody else makes it, or nobody any more.
+    async fn claim(&self, key: &Key<Delivery>, known: &Delivery) -> Result<Option<Delivery>, Fault> {
+        if matches!(known.state, State::Claimed { until, .. } if self.app.clock.now() < until) {
+            // Claimed by this very worker, as it made the delivery.
+            return Ok(Some(known.clone()));
+        }
+        let mut is_ours = false;
+        let claimed = self.change(key, |delivery, now| {
+            let outcome = delivery.claim(&self.schedule, now);
+            is_ours = matches!(outcome, Outcome::Change(_));
+            outcome
+        });
+        Ok(claimed.await?.filter(|_| is_ours))
+    }
+
+    /// Records what became of an attempt, and sends word of the next one.
+    async fn record(
+        &self,
+        key: &Key<Delivery>,
+        claim: &Claim<'_>,
+        endpoint: Option<&Endpoint>,
+        attempted: &Attempted,
+    ) -> Result<(), Fault> {
+        let report = Report {
+            earlier: claim.delivery.earlier,
+            attempt: claim.attempt,
+            claimed_at: claim.at,
+            status_code: attempted.status,
+            duration_ms: u64::try_from(attempted.took.as_millis()).unwrap_or(u64::MAX),
+            error: attempted.error.clone(),
+            excerpt: attempted.excerpt.clone(),
+            url: endpoint.map(|endpoint| endpoint.url.clone()),
+        };
+        let retry_after = attempted.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok());
+        let unit = fastrand::f64() * 2.0 - 1.0;
+        let recorded = self.change(key, |delivery, now| {
+            if attempted.succeeded() {
+                delivery.succeeded(&report, now)
+            } else if attempted.status == Some(GONE) && endpoint.is_some() {
+                delivery.gone(&report, now)
+            } else {
+                delivery.failed(&report, retry_after, unit, &self.schedule, now)
+            }
+        });
+        let Some(delivery) = recorded.await? else { return Ok(()) };
+        match delivery.state {
+            State::Waiting { at, look_at, .. } if look_at > at => {
+                // Word of it rides on the queue until then.
+                let lane = if attempted.timed_out { Lane::Slow } else { Lane::Fast };
+                self.send(lane, &[Work { key: key.as_str().to_owned(), change: None, at }]).await;
+            }
+            State::Exhausted { attempts, .. } => {
+                tracing::error!(delivery = %delivery.id, attempts, event = delivery.event, "delivery exhausted");
+            }
+            State::Waiting { .. } | State::Claimed { .. } | State::Delivered { .. } | State::Cancelled { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Remembers of an endpoint what the attempt has shown, if that is news.
+    async fn learn(&self, tenant: &Tenant, endpoint: &Endpoint, attempted: &Attempted) -> Result<(), Fault> {
+        let seen = if attempted.succeeded() {
+            Seen::Answered { quickly: attempted.took < QUICKLY }
+        } else if attempted.timed_out {
+            Seen::TimedOut
+        } else if attempted.status == Some(GONE) {
+            Seen::Gone
+        } else {
+            Seen::Failed
+        };
+        let well = endpoint.failing_since.is_none() && endpoint.slow_since.is_none();
+        if well && matches!(seen, Seen::Answered { .. }) {
+            return Ok(());
+        }
+        let key: Key<Endpoints> = endpoints_key(tenant);
+        self.change(&key, |endpoints, now| endpoints.attempted(&endpoint.id, seen, now)).await.map(|_| ())
+    }
+
+    /// Gives a delivery up, because its endpoint is not to be called any more.
+    pub(crate) async fn cancel(&self, key: &Key<Delivery>, why: Cancelled) -> Result<(), Fault> {
+        self.change(key, |delivery, now| delivery.cancel(why, now)).await.map(|_| ())
+    }
+
+    /// Changes a record by a rule that refuses nothing, and tells what there is to do then; `None` if there is none.
+    pub(crate) async fn change<R: Record>(
+        &self,
+        key: &Key<R>,
+        rule: impl FnMut(&R, Timestamp) -> Outcome<R>,
+    ) -> Result<Option<R>, Fault> {
+        let changed = self.app.store.update(key, Instant::now() + WITHIN, rule).await?;
+        let Some((record, work)) = changed else { return Ok(None) };
+        self.app.tell(&work).await;
+        Ok(Some(record))
+    }
+}
+
+fn work_of(tenant: &Tenant, delivery: &Delivery, at: Timestamp) -> Work {
+    let key: Key<Delivery> = Key::new(tenant, delivery.id.as_str());
+    Work { key: key.as_str().to_owned(), change: None, at }
+}
+
+/// An attempt that could not even begin; it counts, since waiting alone mends it.
+fn unsent(reason: String) -> Attempted {
+    Attempted {
+        status: None,
+        took: Duration::ZERO,
+        error: Some(reason),
+        timed_out: false,
+        retry_after: None,
+        excerpt: None,
+    }
+}

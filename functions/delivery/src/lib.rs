@@ -1,0 +1,139 @@
+//! The worker behind the queue: tells the targets of a change, makes one attempt of a delivery, looks at a record whose
+//! time has come. One message is one of these; what there is to do stands in the table, so that a message which is
+//! lost, late or there twice does no harm.
+
+mod attempt;
+mod bus;
+mod close;
+mod fan_out;
+mod gates;
+mod replay;
+mod targets;
+
+pub use bus::Bus;
+
+use crate::attempt::Sequence;
+use crate::gates::Gates;
+use crate::targets::Crowded;
+use countersign_api::App;
+use countersign_domain::action::Action;
+use countersign_domain::delivery::Delivery;
+use countersign_domain::endpoint::Endpoints;
+use countersign_domain::remediation::Remediation;
+use countersign_domain::replay::Replay;
+use countersign_domain::retry::Schedule;
+use countersign_domain::{Record, Timestamp, Work};
+use countersign_queue::Lane;
+use countersign_store::Fault;
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the table may take over one piece of work.
+const WITHIN: Duration = Duration::from_secs(4);
+
+/// Does what there is to do; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    app: App,
+    schedule: Arc<Schedule>,
+    bus: Option<Bus>,
+    gates: Gates,
+    crowded: Arc<Crowded>,
+}
+
+/// What is left to do of some work once the table knows of it: attempts, which may take their time.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Planned {
+    attempts: Vec<Sequence>,
+    /// The places of what the worker could neither do nor put off.
+    pub failed: Vec<usize>,
+}
+
+impl Worker {
+    /// A worker that makes attempts as `schedule` says; `bus` hears of remediations, too.
+    #[must_use]
+    pub fn new(app: App, schedule: Schedule, bus: Option<Bus>) -> Self {
+        Self { app, schedule: Arc::new(schedule), bus, gates: Gates::new(), crowded: Arc::new(Crowded::default()) }
+    }
+
+    /// Does all of it, at the same time; the places of what should be sent again by the queue.
+    pub async fn handle(&self, lane: Lane, work: &[Work]) -> Vec<usize> {
+        // Boxed: these are large, and what holds them would be larger.
+        let planned = Box::pin(self.plan(lane, work)).await;
+        let failed = planned.failed.clone();
+        Box::pin(self.attempt(planned)).await;
+        failed
+    }
+
+    /// Does what concerns only the table, and says which attempts are to be made.
+    pub async fn plan(&self, lane: Lane, work: &[Work]) -> Planned {
+        let now = self.app.clock.now();
+        let (early, timely): (Vec<_>, Vec<_>) = work.iter().enumerate().partition(|(_, work)| work.at > now);
+        let (changes, records): (Vec<_>, Vec<_>) = timely.into_iter().partition(|(_, work)| work.change.is_some());
+        let (again, told, looked) = futures_util::join!(
+            self.send_again(lane, &early, now),
+            self.fan_out(&changes),
+            join_all(records.iter().map(|(place, work)| self.look_or_put_off(lane, *place, work)))
+        );
+        let mut all = Planned::default();
+        for planned in [again, told].into_iter().chain(looked) {
+            all.attempts.extend(planned.attempts);
+            all.failed.extend(planned.failed);
+        }
+        all
+    }
+
+    /// Makes the attempts: those to one target that belong together one after the other, all others at the same time.
+    pub async fn attempt(&self, planned: Planned) {
+        join_all(planned.attempts.into_iter().map(|sequence| self.attempt_in_order(sequence))).await;
+    }
+
+    /// Word that came early, by a clock that is ahead of ours, comes again.
+    async fn send_again(&self, lane: Lane, early: &[(usize, &Work)], now: Timestamp) -> Planned {
+        let work: Vec<Work> = early.iter().map(|(_, work)| Work::clone(work)).collect();
+        match self.app.queue.send(lane, &work, now).await {
+            Ok(()) => Planned::default(),
+            Err(error) => {
+                tracing::warn!(%error, "not sent again");
+                Planned { failed: early.iter().map(|(place, _)| *place).collect(), ..Planned::default() }
+            }
+        }
+    }
+
+    async fn look_or_put_off(&self, lane: Lane, place: usize, work: &Work) -> Planned {
+        match self.look(lane, work).await {
+            Ok(attempts) => Planned { attempts, failed: Vec::new() },
+            Err(fault) => self.put_off(place, work, &fault).await,
+        }
+    }
+
+    /// Puts off what cannot be done now, so that it blocks nothing else.
+    async fn put_off(&self, place: usize, work: &Work, fault: &Fault) -> Planned {
+        tracing::warn!(%fault, key = work.key, change = work.change, "put off");
+        let deadline = Instant::now() + WITHIN;
+        let mut planned = Planned::default();
+        if let Err(fault) = self.app.store.put_off(work, self.app.clock.now(), deadline).await {
+            tracing::warn!(%fault, key = work.key, "not put off");
+            planned.failed.push(place);
+        }
+        planned
+    }
+
+    /// Looks at a record whose time has come.
+    async fn look(&self, lane: Lane, work: &Work) -> Result<Vec<Sequence>, Fault> {
+        let deadline = Instant::now() + WITHIN;
+        let more = match work.kind() {
+            Delivery::KIND => return self.pick_up(lane, work, deadline).await,
+            Endpoints::KIND => self.close(work, deadline).await?,
+            Replay::KIND => self.replay(work, deadline).await?,
+            Action::KIND => self.app.store.tick::<Action>(work, deadline).await?,
+            Remediation::KIND => self.app.store.tick::<Remediation>(work, deadline).await?,
+            kind => return Err(Fault::Corrupt(format!("records of kind {kind} are never due"))),
+        };
+        self.app.tell(&more).await;
+        Ok(Vec::new())
+    }
+}

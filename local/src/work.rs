@@ -1,0 +1,170 @@
+//! Works off both queues in this process, as the worker's function does behind SQS.
+
+use aws_config::BehaviorVersion;
+use countersign_api::config::Local;
+use countersign_delivery::{Bus, Worker};
+use countersign_domain::Work;
+use countersign_queue::{Lane, LocalQueue, Queue, QueueError, Received, SqsQueue};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+/// How much word is taken up together.
+const BATCH: usize = 16;
+/// How many batches the table is asked about at the same time.
+const PLANNING: usize = 8;
+/// How much is done at the same time on the slow lane.
+const SLOW: usize = 32;
+/// How long what is in flight may take once the process is asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long a queue that does not answer is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where word is received.
+#[derive(Debug)]
+pub(crate) enum Inbox {
+    /// From inside the process.
+    Local(Received),
+    /// From SQS.
+    Sqs(SqsQueue),
+}
+
+/// The queue that the configuration names, and its other end.
+pub(crate) async fn queue(config: &Local) -> (Queue, Inbox) {
+    match &config.queue_urls {
+        None => {
+            let (queue, received) = LocalQueue::new();
+            (Queue::Local(queue), Inbox::Local(received))
+        }
+        Some((fast, slow)) => {
+            let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
+            let queue = SqsQueue::new(&sdk, fast.clone(), slow.clone());
+            (Queue::Sqs(queue.clone()), Inbox::Sqs(queue))
+        }
+    }
+}
+
+/// The event bus that the configuration names.
+pub(crate) async fn bus(name: Option<&str>) -> Option<Bus> {
+    let name = name?;
+    Some(Bus::new(&aws_config::load_defaults(BehaviorVersion::latest()).await, name.to_owned()))
+}
+
+/// Works off both lanes until `stop` says true, then lets what is in flight end.
+pub(crate) async fn work_off(inbox: Inbox, worker: Worker, stop: watch::Receiver<bool>) {
+    match inbox {
+        Inbox::Local(received) => {
+            tokio::join!(
+                work_off_fast(received.fast, worker.clone(), stop.clone()),
+                work_off_slow(received.slow, worker, stop)
+            );
+        }
+        Inbox::Sqs(queue) => {
+            tokio::join!(
+                work_off_sqs(&queue, Lane::Fast, worker.clone(), stop.clone()),
+                work_off_sqs(&queue, Lane::Slow, worker, stop)
+            );
+        }
+    }
+}
+
+/// Attempts that take their time hold up nothing here: the worker itself bounds how many are made.
+async fn work_off_fast(mut received: mpsc::Receiver<Work>, worker: Worker, stop: watch::Receiver<bool>) {
+    let planning = Arc::new(Semaphore::new(PLANNING));
+    let mut running = JoinSet::new();
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        while running.try_join_next().is_some() {}
+        let Ok(permit) = Arc::clone(&planning).acquire_owned().await else { break };
+        tokio::select! {
+            taken = received.recv_many(&mut batch, BATCH) => if taken == 0 { break },
+            () = stopped(stop.clone()) => break,
+        }
+        let (work, worker) = (std::mem::take(&mut batch), worker.clone());
+        running.spawn(async move {
+            let planned = worker.plan(Lane::Fast, &work).await;
+            drop(permit);
+            worker.attempt(planned).await;
+        });
+    }
+    drain(running).await;
+}
+
+async fn work_off_slow(mut received: mpsc::Receiver<Work>, worker: Worker, stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(SLOW));
+    let mut running = JoinSet::new();
+    loop {
+        while running.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let work = tokio::select! {
+            work = received.recv() => match work {
+                Some(work) => work,
+                None => break,
+            },
+            () = stopped(stop.clone()) => break,
+        };
+        let worker = worker.clone();
+        running.spawn(async move {
+            let _place = place;
+            worker.handle(Lane::Slow, &[work]).await;
+        });
+    }
+    drain(running).await;
+}
+
+async fn work_off_sqs(queue: &SqsQueue, lane: Lane, worker: Worker, stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(SLOW));
+    let mut running = JoinSet::new();
+    loop {
+        while running.try_join_next().is_some() {}
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let received = tokio::select! {
+            received = queue.receive(lane) => received,
+            () = stopped(stop.clone()) => break,
+        };
+        let received = match received {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::warn!(%error, "nothing received");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let (worker, queue) = (worker.clone(), queue.clone());
+        running.spawn(async move {
+            let _place = place;
+            if let Err(error) = handle_received(&worker, &queue, lane, received).await {
+                tracing::warn!(%error, "handled, but not deleted");
+            }
+        });
+    }
+    drain(running).await;
+}
+
+async fn handle_received(
+    worker: &Worker,
+    queue: &SqsQueue,
+    lane: Lane,
+    received: Vec<(Work, String)>,
+) -> Result<(), QueueError> {
+    let (work, receipts): (Vec<_>, Vec<_>) = received.into_iter().unzip();
+    let failed = worker.handle(lane, &work).await;
+    for (place, receipt) in receipts.into_iter().enumerate() {
+        if !failed.contains(&place) {
+            queue.delete(lane, receipt).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody is left who could say it: stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// What does not end in time is given up: its claims will be over, and others make the attempts again.
+async fn drain(mut running: JoinSet<()>) {
+    let ended = async { while running.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN, ended).await;
+}
