@@ -88,7 +88,7 @@ async fn an_answer_and_the_deadline_at_once_end_in_one_of_the_two() {
             }
             server.clock.advance(Duration::from_secs(1));
             let stop_at = Instant::now() + Duration::from_secs(30);
-            countersign_clock::sweep(&server.app.store, server.clock.now(), stop_at).await;
+            countersign_clock::sweep(&server.app, std::time::Duration::ZERO, stop_at).await;
         };
         let answers = join_all((0..8).map(|n| {
             let (server, id) = (&server, &id);
