@@ -169,15 +169,10 @@ fn a_tenant_has_at_most_fifty_endpoints() {
 
 #[test]
 fn whoever_adds_and_deletes_without_end_waits_until_deliveries_are_cancelled() {
-    let mut all = added(None, order(0));
-    for nth in 1..=MAX_CLOSING as u128 {
-        all = added(Some(&changed(all.remove(&id(nth - 1), &operator(), at(LATER)).unwrap()).record), order(nth));
-        if nth == MAX_CLOSING as u128 - 1 {
-            break;
-        }
-    }
-    assert_eq!(all.closing.len(), 999);
-    let all = changed(all.remove(&id(999), &operator(), at(LATER)).unwrap()).record;
+    let deleted = |all: &Endpoints, nth| changed(all.remove(&id(nth), &operator(), at(LATER)).unwrap()).record;
+    let all = (1..1000).fold(added(None, order(0)), |all, nth| added(Some(&deleted(&all, nth - 1)), order(nth)));
+    assert_eq!((all.closing.len(), MAX_CLOSING), (999, 1000));
+    let all = deleted(&all, 999);
     let add = |all| Endpoints::add(Some(all), &tenant(), order(5000), &operator(), at(LATER));
     assert_eq!((all.endpoints.len(), add(&all)), (0, Err(Refusal::TooMany)));
     let less = changed(all.closed(&all.closing[..1], at(LATER))).record;
