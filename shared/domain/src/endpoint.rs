@@ -18,19 +18,19 @@ pub const MAX_ENDPOINTS: usize = 50;
 pub const MAX_NAMES: usize = 50;
 /// The longest description of an endpoint, in characters.
 pub const MAX_DESCRIPTION: usize = 300;
+/// How many endpoints may wait for their deliveries to be cancelled before another one can be added, so that the record
+/// stays small however fast somebody adds and deletes.
+pub const MAX_CLOSING: usize = 1000;
 /// How long a rotated secret signs along, in seconds.
 pub const ROTATED_SECONDS: i64 = 24 * 60 * 60;
 
 /// How long every attempt has to fail until an endpoint is disabled, in seconds.
 const FAILING_SECONDS: i64 = 5 * 24 * 60 * 60;
-// An endpoint that answers now and then would have its record rewritten at every attempt. It is rewritten when it begins
-// to fail or to be slow, and then not before it has this age, in seconds, when it recovers.
-const FAILING_AT_LEAST: i64 = 60;
+// An endpoint that answers now and then would have its record rewritten at every attempt. These ages, in seconds, bound
+// how often that is. An answer ends a row of failures at once, or the next failure a week later would end the endpoint;
+// it is the next row that begins late.
+const RECOVERED_AT_LEAST: i64 = 60;
 const SLOW_AT_LEAST: i64 = 1;
-
-/// How many endpoints may wait for their deliveries to be cancelled before another one can be added, so that the record
-/// stays small however fast somebody adds and deletes.
-pub const MAX_CLOSING: usize = 1000;
 
 /// An endpoint's id: `ep_<ULID>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,8 +104,10 @@ pub struct Endpoint {
     pub created_at: Timestamp,
     /// When it was last edited, rotated, enabled or disabled.
     pub updated_at: Timestamp,
-    /// Since when every attempt has failed; `None` if the last one was answered.
+    /// Since when every attempt has failed, or less than a minute later; `None` if the last one was answered.
     pub failing_since: Option<Timestamp>,
+    /// When it last answered after failures.
+    pub recovered_at: Option<Timestamp>,
     /// Since when it has not answered quickly; `None` if it does.
     pub slow_since: Option<Timestamp>,
 }
@@ -190,7 +192,7 @@ impl From<Subscription> for Vec<String> {
     fn from(subscription: Subscription) -> Self {
         match subscription {
             Subscription::All => vec!["*".to_owned()],
-            Subscription::Names(names) => names.into_iter().map(String::from).collect(),
+            Subscription::Names(names) => names.iter().map(EventName::to_string).collect(),
         }
     }
 }
@@ -506,6 +508,7 @@ impl Endpoint {
             created_at: now,
             updated_at: now,
             failing_since: None,
+            recovered_at: None,
             slow_since: None,
         }
     }
@@ -561,8 +564,8 @@ impl Endpoint {
 
     fn answered(&mut self, quickly: bool, now: Timestamp) -> Told {
         let mut from = Vec::new();
-        if self.failing_since.is_some_and(|since| passed(FAILING_AT_LEAST, since, now)) {
-            self.failing_since = None;
+        if self.failing_since.take().is_some() {
+            self.recovered_at = Some(now);
             from.push("failing");
         }
         if quickly && self.slow_since.is_some_and(|since| passed(SLOW_AT_LEAST, since, now)) {
@@ -574,12 +577,12 @@ impl Endpoint {
 
     fn failed(&mut self, now: Timestamp) -> Told {
         match self.failing_since {
-            None => {
+            None if self.recovered_at.is_none_or(|recovered| passed(RECOVERED_AT_LEAST, recovered, now)) => {
                 self.failing_since = Some(now);
                 vec![("endpoint.failing", json!({}))]
             }
             Some(since) if passed(FAILING_SECONDS, since, now) => vec![self.disable(Why::Failing, now)],
-            Some(_) => Vec::new(),
+            None | Some(_) => Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::delivery::Delivery;
 use crate::override_token::OverrideToken;
 use crate::remediation::Remediation;
 use crate::{Actor, Entry, EntryClass, Record, Subject, Tenant, Timestamp, rfc3339};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
@@ -59,8 +59,7 @@ pub const TEST: &str = "webhook.test";
 
 /// The name of an event that one can subscribe to. Parsing takes the [`EVENTS`]; deserializing, which is for what is
 /// stored, takes those that are [`NEVER_SENT`] as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct EventName(&'static str);
 
 /// The text is not the name of an event.
@@ -93,17 +92,9 @@ impl FromStr for EventName {
     }
 }
 
-impl TryFrom<String> for EventName {
-    type Error = InvalidEventName;
-
-    fn try_from(name: String) -> Result<Self, InvalidEventName> {
-        Self::of_sdk(&name)
-    }
-}
-
-impl From<EventName> for String {
-    fn from(name: EventName) -> Self {
-        name.0.to_owned()
+impl<'de> Deserialize<'de> for EventName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of_sdk(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
