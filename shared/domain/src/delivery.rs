@@ -368,18 +368,18 @@ impl Delivery {
         Outcome::Change(delivery.with_result(report, Some(cancelled), now))
     }
 
-    /// Sees to it that no further attempt is made. One that is being made is not stopped; if it succeeds, that counts.
+    /// Sees to it that no further attempt is made. One that is being made is not stopped, and is counted; if it
+    /// succeeds, the delivery has arrived after all.
     #[must_use]
     pub fn cancel(&self, why: Cancelled, now: Timestamp) -> Outcome<Self> {
-        match self.state {
-            State::Waiting { .. } | State::Claimed { .. } => {
-                let state = State::Cancelled { attempts: self.made(), at: now, why };
-                let delivery = Self { state, updated_at: now, ..self.clone() };
-                let entry = delivery.cancelled(why, now);
-                Outcome::Change(Change::new(delivery, entry))
-            }
-            State::Delivered { .. } | State::Exhausted { .. } | State::Cancelled { .. } => Outcome::Keep,
-        }
+        let attempts = match self.state {
+            State::Waiting { .. } => self.made(),
+            State::Claimed { attempt, .. } => attempt,
+            State::Delivered { .. } | State::Exhausted { .. } | State::Cancelled { .. } => return Outcome::Keep,
+        };
+        let delivery = Self { state: State::Cancelled { attempts, at: now, why }, updated_at: now, ..self.clone() };
+        let entry = delivery.cancelled(why, now);
+        Outcome::Change(Change::new(delivery, entry))
     }
 
     /// Starts the delivery anew, with all attempts of the schedule and the first of them due now. Kept, if that is

@@ -11,6 +11,8 @@ mod case;
 mod case_histories;
 mod chain;
 mod cosignature;
+mod delivery;
+mod delivery_histories;
 mod endpoint;
 mod endpoint_histories;
 mod event;
@@ -24,6 +26,8 @@ mod override_token;
 mod plain_words;
 mod remediation;
 mod remediation_histories;
+mod replay;
+mod retry;
 mod risk;
 mod webhook_signature;
 
