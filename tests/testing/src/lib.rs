@@ -2,6 +2,7 @@
 
 pub mod fault;
 pub mod issuer;
+pub mod receiver;
 pub mod runtime;
 pub mod secrets_manager;
 pub mod tokens;

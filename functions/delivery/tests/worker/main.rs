@@ -1,0 +1,5 @@
+//! The worker on an embedded table, with a receiver on a loopback port and a clock that the test moves.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod arrival;
+mod world;
