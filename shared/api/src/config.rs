@@ -416,6 +416,29 @@ mod tests {
     }
 
     #[test]
+    fn webhooks_are_sent_as_the_variables_say() {
+        let webhooks = |set: &[(&str, &str)]| local(set).unwrap().config.webhooks;
+        let default = webhooks(&[]);
+        assert_eq!(default.schedule.delays, Schedule::documented().delays);
+        assert_eq!((default.schedule.jitter, default.schedule.timeout), (0.1, seconds(10)));
+        assert_eq!((default.allow, default.event_bus), (vec!["127.0.0.0/8".parse().unwrap()], None));
+        assert_eq!(webhooks(&[("COUNTERSIGN_WEBHOOK_ALLOW", "")]).allow, [], "set but empty means none");
+        let set = webhooks(&[
+            ("COUNTERSIGN_RETRY_DELAYS", "1s, 2m"),
+            ("COUNTERSIGN_RETRY_JITTER", "0"),
+            ("COUNTERSIGN_WEBHOOK_TIMEOUT", "3s"),
+            ("COUNTERSIGN_WEBHOOK_ALLOW", "10.0.0.0/8,192.168.1.1"),
+            ("COUNTERSIGN_EVENT_BUS", "bus"),
+        ]);
+        assert_eq!(set.schedule.delays, [seconds(1), seconds(120)]);
+        assert_eq!((set.schedule.jitter, set.schedule.timeout), (0.0, seconds(3)));
+        assert_eq!((set.allow.len(), set.event_bus.as_deref()), (2, Some("bus")));
+        let function = [("COUNTERSIGN_TABLE", "t"), ("COUNTERSIGN_QUEUE_URL", "q"), ("COUNTERSIGN_ROOT_KEY_ID", "r")];
+        let function = Lambda::read(lookup(&function), &[]).unwrap().config.webhooks;
+        assert_eq!((function.allow, function.schedule), (Vec::new(), Schedule::documented()));
+    }
+
+    #[test]
     fn a_length_of_time_is_a_number_with_a_unit() {
         let seconds = |text| duration(text).map(|duration| duration.as_secs());
         assert_eq!((seconds("90s"), seconds("30m"), seconds("7d")), (Ok(90), Ok(1800), Ok(604_800)));
@@ -435,6 +458,18 @@ mod tests {
             ("COUNTERSIGN_RATE", "fast"),
             ("COUNTERSIGN_SLA_INTERVAL", "often"),
             ("COUNTERSIGN_SLA_INTERVAL", "0s"),
+            ("COUNTERSIGN_RETRY_DELAYS", "1m,"),
+            ("COUNTERSIGN_RETRY_DELAYS", "60"),
+            ("COUNTERSIGN_RETRY_DELAYS", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s"),
+            ("COUNTERSIGN_RETRY_JITTER", "1.1"),
+            ("COUNTERSIGN_RETRY_JITTER", "-0.1"),
+            ("COUNTERSIGN_RETRY_JITTER", "NaN"),
+            ("COUNTERSIGN_RETRY_JITTER", "some"),
+            ("COUNTERSIGN_WEBHOOK_TIMEOUT", "0s"),
+            ("COUNTERSIGN_WEBHOOK_TIMEOUT", "31s"),
+            ("COUNTERSIGN_WEBHOOK_TIMEOUT", "1m"),
+            ("COUNTERSIGN_WEBHOOK_ALLOW", "localhost"),
+            ("COUNTERSIGN_WEBHOOK_ALLOW", "10.0.0.0/8,"),
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
         ] {
             assert!(local(&[(name, value)]).unwrap_err().starts_with(name), "{name}={value}");
@@ -536,16 +571,23 @@ mod tests {
 
     #[test]
     fn a_function_needs_its_table_and_secrets() {
-        let all =
-            [("COUNTERSIGN_TABLE", "t"), ("COUNTERSIGN_OVERRIDE_SECRET_ID", "o"), ("COUNTERSIGN_ROOT_KEY_ID", "r")];
+        let all = [
+            ("COUNTERSIGN_TABLE", "t"),
+            ("COUNTERSIGN_QUEUE_URL", "q"),
+            ("COUNTERSIGN_OVERRIDE_SECRET_ID", "o"),
+            ("COUNTERSIGN_ROOT_KEY_ID", "r"),
+        ];
         let needs = [Need::OverrideSecret];
         assert_eq!(Lambda::read(lookup(&all), &needs).unwrap().config.rate, 100);
         assert_eq!(
-            Lambda::read(lookup(&all[..1]), &[]).unwrap_err().to_string(),
+            Lambda::read(lookup(&all[..2]), &[]).unwrap_err().to_string(),
             "COUNTERSIGN_ROOT_KEY_ID must be set"
         );
         let error = Lambda::read(lookup(&all), &[Need::Issuers]).unwrap_err().to_string();
         assert_eq!(error, "COUNTERSIGN_ISSUERS must be set");
+        assert_eq!(Lambda::read(lookup(&all), &[]).unwrap().slow_queue_url, "q", "where there is only one queue");
+        let error = Lambda::read(lookup(&all), &[Need::SlowQueue]).unwrap_err().to_string();
+        assert_eq!(error, "COUNTERSIGN_SLOW_QUEUE_URL must be set");
         for (missing, _) in all {
             let rest: Vec<_> = all.into_iter().filter(|(name, _)| *name != missing).collect();
             let error = Lambda::read(lookup(&rest), &needs).unwrap_err().to_string();
