@@ -155,31 +155,40 @@ impl Runner {
         &self.app
     }
 
-    /// Serves both planes until `stop` says true, then lets what is in flight end.
+    /// Serves both planes, works off what there is to do and looks for what is due, until `stop` says true; then lets
+    /// what is in flight end.
     ///
     /// # Errors
     /// A socket fails.
-    pub async fn run(self, stop: watch::Receiver<bool>) -> io::Result<()> {
+    pub async fn run(mut self, stop: watch::Receiver<bool>) -> io::Result<()> {
+        let (app, every, engine) = (self.app.clone(), self.sla_interval, self.engine.take());
+        let inbox = std::mem::replace(&mut self.inbox, Inbox::Nobody);
+        let working = tokio::spawn(work::work_off(inbox, self.worker.clone(), stop.clone()));
+        tokio::select! {
+            served = self.serve(stop) => served?,
+            () = sweep_expired(engine) => {}
+            () = tick(&app, every) => {}
+        }
+        // Attempts that are being made end; what is left stands in the table.
+        working.await.map_err(io::Error::other)
+    }
+
+    /// Serves both planes and does nothing else: what there is to do is left to others.
+    ///
+    /// # Errors
+    /// A socket fails.
+    pub async fn serve(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let plane = Plane::LocalManagement { port: self.management.1.port() };
         let management = countersign_overrides::routes().merge(countersign_management::routes());
         let management = router(self.app.clone(), plane, management);
         let public =
             countersign_approvals::routes().merge(countersign_actions::routes()).merge(countersign_cases::routes());
         let public = router(self.app.clone(), Plane::Public, public);
-        let serving = async {
-            tokio::try_join!(
-                self.public.0.serve(public, stop.clone()),
-                self.management.0.serve(management, stop.clone())
-            )
-        };
-        let working = tokio::spawn(work::work_off(self.inbox, self.worker, stop.clone()));
-        tokio::select! {
-            served = serving => served.map(|_| ())?,
-            () = sweep_expired(self.engine) => {}
-            () = tick(&self.app, self.sla_interval) => {}
-        }
-        // Attempts that are being made end; what is left stands in the table.
-        working.await.map_err(io::Error::other)
+        let serving = tokio::try_join!(
+            self.public.0.serve(public, stop.clone()),
+            self.management.0.serve(management, stop.clone())
+        );
+        serving.map(|_| ())
     }
 }
 

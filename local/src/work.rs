@@ -28,6 +28,8 @@ pub(crate) enum Inbox {
     Local(Received),
     /// From SQS.
     Sqs(SqsQueue),
+    /// Nowhere: others receive it.
+    Nobody,
 }
 
 /// The queue that the configuration names, and its other end.
@@ -54,6 +56,7 @@ pub(crate) async fn bus(name: Option<&str>) -> Option<Bus> {
 /// Works off both lanes until `stop` says true, then lets what is in flight end.
 pub(crate) async fn work_off(inbox: Inbox, worker: Worker, stop: watch::Receiver<bool>) {
     match inbox {
+        Inbox::Nobody => {}
         Inbox::Local(received) => {
             tokio::join!(
                 work_off_fast(received.fast, worker.clone(), stop.clone()),

@@ -63,6 +63,10 @@ impl Organization {
         Self::on(Server::start().await).await
     }
 
+    pub(crate) async fn doors_only() -> Self {
+        Self::on(Server::doors_only().await).await
+    }
+
     pub(crate) async fn on(server: Server) -> Self {
         let key = server.key(ORGANIZATION, &["actions:submit", "actions:read"]).await;
         let admin = server.token(ORGANIZATION, &HUMAN.to_string(), &["admin"]);
@@ -424,7 +428,7 @@ async fn details_have_every_documented_field() {
 
 #[tokio::test]
 async fn only_approved_actions_are_reported_on_and_only_once() {
-    let org = Organization::new().await;
+    let org = Organization::doors_only().await;
     let refused = async |id, verb: &str, current: &str| {
         let refused = org.report(id, verb, &json!({})).await;
         assert_eq!(refused.coded(), code(400, "INVALID_STATE"), "{verb} {current}");
@@ -606,7 +610,7 @@ async fn an_agents_activity_is_narrowed_by_agent_and_status_together() {
 /// A list that is narrowed asks the table a few times, however few of the rows match.
 #[tokio::test]
 async fn a_rare_status_does_not_cost_a_call_for_each_other_action() {
-    let org = Organization::new().await;
+    let org = Organization::doors_only().await;
     let rare = org.pending().await;
     org.server.clock.advance(Duration::from_secs(1));
     join_all((0..150).map(|_| org.submit(json!({ "action_type": "query" })))).await;

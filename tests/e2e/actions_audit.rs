@@ -403,7 +403,7 @@ async fn the_sdk_sees_the_log_as_events() {
 
 #[tokio::test]
 async fn a_log_verifies_until_something_was_changed_behind_its_back() {
-    let org = Organization::new().await;
+    let org = Organization::doors_only().await;
     let verify = async || org.get(&format!("{LOGS}/verify")).await.ok();
     assert_eq!(verify().await, json!({ "valid": true, "entries": 0, "firstBroken": null }));
     let [first, second] = [org.pending().await, org.pending().await];
@@ -443,7 +443,7 @@ async fn a_log_verifies_until_something_was_changed_behind_its_back() {
 
 #[tokio::test]
 async fn what_was_written_beside_an_action_is_verified_too() {
-    let org = Organization::new().await;
+    let org = Organization::doors_only().await;
     let id = org.submitted(json!({ "context": { "amount": 1 } })).await;
     let line = org.logs("").await["logs"][0]["audit_id"].clone();
     let dump: Value = serde_json::from_str(&org.server.table.dump("countersign").await).unwrap();

@@ -92,7 +92,7 @@ async fn an_id_in_several_spellings_is_one_id() {
 
 #[tokio::test]
 async fn a_call_takes_one_to_a_hundred_ids() {
-    let org = Organization::new().await;
+    let org = Organization::doors_only().await;
     let ids = org.many(101).await;
     let [too_many, most] = [json!({ "action_ids": ids }), json!({ "action_ids": ids[..100] })];
     for path in [APPROVE, REJECT] {

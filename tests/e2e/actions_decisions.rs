@@ -129,7 +129,7 @@ type Request<'a> = (&'a str, Option<&'a str>, &'a str, &'a Value, &'a str, (u16,
 /// Requests with several faults are told the earliest; afterwards nothing has changed.
 #[tokio::test]
 async fn of_several_faults_the_earliest_is_told() {
-    let org = Organization::new().await;
+    let org = Organization::doors_only().await;
     let critical =
         json!({ "action_type": "transaction", "risk_indicators": { "destructive": true, "production": true } });
     // Submitted by user 5 herself; level 4, which a manager does not have.
@@ -635,7 +635,7 @@ async fn a_decision_and_a_cancellation_at_once_end_in_one_of_the_two() {
 
 #[tokio::test]
 async fn a_decision_costs_one_read_and_one_transaction() {
-    let org = Organization::new().await;
+    let org = Organization::doors_only().await;
     let cost = || {
         let calls = org.server.table.take_calls();
         calls.into_iter().map(|call| (call.operation, call.items)).collect::<Vec<_>>()

@@ -261,7 +261,7 @@ async fn a_key_expires_at_its_very_moment_though_it_is_cached() {
 
 #[tokio::test]
 async fn what_only_resembles_a_key_is_nobodys() {
-    let server = Server::start().await;
+    let server = Server::doors_only().await;
     let (key, id) = key_of(&server.post("/api-keys", &mint(json!({}))).await);
     let (other, _) = key_of(&server.post("/api-keys", &mint(json!({}))).await);
     assert_eq!(server.opened_by(&key).await, 200);
@@ -316,7 +316,7 @@ async fn what_only_resembles_a_key_is_nobodys() {
 
 #[tokio::test]
 async fn nothing_of_a_key_is_readable_in_the_table() {
-    let server = Server::start().await;
+    let server = Server::doors_only().await;
     let (first, id) = key_of(&server.key_once("/api-keys", "k", &mint(json!({}))).await);
     let path = format!("/api-keys/{id}/rotate");
     let (second, _) = key_of(&server.key_once(&path, "k", &json!({})).await);

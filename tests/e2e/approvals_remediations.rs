@@ -461,7 +461,7 @@ async fn remediations_are_listed_the_newest_first_by_status_and_page_by_page() {
 
 #[tokio::test]
 async fn a_listing_reads_outputs_only_of_remediations_that_have_some() {
-    let server = Server::start().await;
+    let server = Server::doors_only().await;
     for n in 0..3 {
         let id = ulid(&server.propose(json!({ "requiresApproval": false })).await);
         if n == 1 {

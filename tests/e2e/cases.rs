@@ -615,7 +615,7 @@ async fn a_repeated_call_is_replayed_and_acts_no_more() {
 
 #[tokio::test]
 async fn a_verdict_costs_one_read_and_one_transaction() {
-    let server = Server::start().await;
+    let server = Server::doors_only().await;
     let tool = Tool::of(&server, "acme").await;
     let id = tool.create(json!({ "description": "d" })).await;
     assert_eq!(case_ids(&tool.get("/feed").await), [&*id]);

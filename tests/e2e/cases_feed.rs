@@ -104,7 +104,7 @@ async fn the_feed_needs_the_right_to_write_and_only_get_hands_out() {
 
 #[tokio::test]
 async fn a_page_costs_a_query_and_for_each_case_two_reads_and_a_transaction() {
-    let server = Server::start().await;
+    let server = Server::doors_only().await;
     let tool = Tool::of(&server, "acme").await;
     tool.create_many(3).await;
     tool.get("").await;
@@ -209,7 +209,7 @@ async fn on_a_bad_day_nothing_is_handed_out_twice_and_what_was_lost_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_claimed_before_the_table_went_away_is_handed_out() {
-    let server = Server::start().await;
+    let server = Server::doors_only().await;
     let tool = Tool::of(&server, "acme").await;
     let created = tool.create_many(100).await;
     let _ = server.table.take_calls();

@@ -14,17 +14,20 @@ use countersign_testing::fault::{Faults, Faulty};
 use countersign_testing::tokens::SECRET_ID;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub(crate) const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
 pub(crate) const OTHER_CUSTOMER: &str = "660e8400-e29b-41d4-a716-446655440000";
 pub(crate) const EVENT: &str = "evt-a1b2c3d4-5678-9012-abcd-ef3456789012";
+/// When the clock of every story starts.
+const START: &str = "2026-11-21T12:00:00.25Z";
 pub(crate) const SECRET: &str = "test-override-secret";
 pub(crate) const PREVIOUS: &str = "test-override-secret-before";
 
@@ -68,8 +71,15 @@ impl Server {
         Self::with(Faults::none(), 0, &[]).await
     }
 
+    /// The doors alone: nobody works off what they send, so that every call to the table is theirs.
+    pub(crate) async fn doors_only() -> Self {
+        let clock = Clock::manual(START.parse().unwrap());
+        let table = Faulty::new(Engine::memory().unwrap(), Faults::none(), 0).unwrap();
+        Self::running(table, clock, &[], |runner, stopped| tokio::spawn(runner.serve(stopped))).await
+    }
+
     pub(crate) async fn with(faults: Faults, seed: u64, variables: &[(&str, &str)]) -> Self {
-        let clock = Clock::manual("2026-11-21T12:00:00.25Z".parse().unwrap());
+        let clock = Clock::manual(START.parse().unwrap());
         Self::on(Faulty::new(Engine::memory().unwrap(), faults, seed).unwrap(), clock, variables).await
     }
 
@@ -79,6 +89,15 @@ impl Server {
     }
 
     async fn on(table: Faulty, clock: Clock, variables: &[(&str, &str)]) -> Self {
+        Self::running(table, clock, variables, |runner, stopped| tokio::spawn(runner.run(stopped))).await
+    }
+
+    async fn running(
+        table: Faulty,
+        clock: Clock,
+        variables: &[(&str, &str)],
+        run: impl FnOnce(Runner, watch::Receiver<bool>) -> JoinHandle<io::Result<()>>,
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
         write_secrets(data.path());
         let fixed = [
@@ -99,7 +118,7 @@ impl Server {
         let (management, public_url) = (runner.management_url(), runner.public_url());
         let app = runner.app().clone();
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(runner.run(stopped));
+        run(runner, stopped);
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
         Self { management, public_url, client, clock, app, table, issuer, _data: data, _stop: stop }
     }
