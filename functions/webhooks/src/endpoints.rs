@@ -9,7 +9,7 @@ use countersign_domain::endpoint::{Edit, Endpoint, EndpointId, Endpoints, MAX_DE
 use countersign_domain::{Tenant, rfc3339};
 use countersign_store::{Fault, InvalidCursor};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// An endpoint as callers see it; its secret only as it is minted, `null` if it has none to show then or when that
 /// answer is repeated.
@@ -43,6 +43,12 @@ impl<'a> Shown<'a> {
     fn with_secret(self, secret: Option<&'a str>) -> Self {
         Self { secret: Some(secret), ..self }
     }
+}
+
+/// All endpoints of a tenant.
+#[derive(Serialize)]
+struct All<'a> {
+    items: Vec<Shown<'a>>,
 }
 
 /// `POST /webhooks/endpoints`
@@ -95,7 +101,7 @@ pub(crate) async fn list<C: Manager>(
     }
     let endpoints = all(&app, &call, &tenant).await?;
     let items = endpoints.iter().flat_map(|all| &all.endpoints).map(|endpoint| Shown::new(&tenant, endpoint));
-    Ok(Answer::ok(&json!({ "items": items.collect::<Vec<_>>() }))?)
+    Ok(Answer::ok(&All { items: items.collect() })?)
 }
 
 /// `GET /webhooks/endpoints/{id}`

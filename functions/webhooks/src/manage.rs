@@ -16,7 +16,6 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How many random bytes a secret of ours has.
@@ -237,8 +236,7 @@ pub(crate) async fn test<C: Caller>(
         data: json!({}),
     };
     let timeout = Duration::try_from(app.schedule.timeout).unwrap_or_default().min(LONGEST_TEST);
-    let within = call.within(timeout).saturating_duration_since(Instant::now());
-    let tested = match app.send(&endpoint, &event, within, call.deadline()).await {
+    let tested = match app.send(&endpoint, &event, call.at_most(timeout), call.deadline()).await {
         Ok(attempted) => Tested {
             success: attempted.succeeded(),
             status_code: attempted.status,
