@@ -5,7 +5,6 @@ use crate::approvals::Person;
 use crate::receiver::{Receiver, Reply, key_of};
 use crate::server::{Answer, Server, send};
 use countersign_testing::fault::Faults;
-use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -334,8 +333,8 @@ async fn a_url_that_may_not_be_called_is_refused() {
 async fn a_tenant_has_at_most_fifty_endpoints() {
     let server = Server::start().await;
     let admin = server.manager();
-    for added in join_all((0..50).map(|_| admin.add("http://127.0.0.1:9/", json!({})))).await {
-        assert_eq!(added.status, 201, "{added:?}");
+    for _ in 0..50 {
+        admin.endpoint("http://127.0.0.1:9/").await;
     }
     let more = admin.add("http://127.0.0.1:9/", json!({})).await;
     assert_eq!(more.refusal(), refused(409, "too_many_endpoints"));
