@@ -321,7 +321,9 @@ async fn a_url_that_may_not_be_called_is_refused() {
     }
     assert_eq!(admin.get(ENDPOINTS).await.json()["items"].as_array().unwrap().len(), 1);
     // What is wrong with the form comes first; what does not resolve now may do so later.
-    assert_eq!(admin.add("ftp://x", json!({ "events": [] })).await.status, 400);
+    for wrong in [json!({ "events": [] }), json!({ "secret": { "id": "nobodys" } })] {
+        assert_eq!(admin.add("ftp://x", wrong).await.status, 400);
+    }
     assert_eq!(admin.add("https://does-not-resolve.invalid/", json!({})).await.status, 201);
 
     let nowhere = Server::with(Faults::none(), 0, &[("COUNTERSIGN_WEBHOOK_ALLOW", "")]).await;

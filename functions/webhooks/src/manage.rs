@@ -129,7 +129,6 @@ pub(crate) async fn add<C: Caller>(
     if let Some(answer) = app.answered_before(call, body).await? {
         return Ok(answer);
     }
-    check_target(app, &new.url).await?;
     let id = EndpointId::from_u128(app.ulid()?);
     let (secret, minted) = match new.signer {
         Signer::Minted => {
@@ -145,6 +144,8 @@ pub(crate) async fn add<C: Caller>(
             (Secret::Named { id: secret }, None)
         }
     };
+    // After everything that is wrong with the form, of which an unknown secret is a part.
+    check_target(app, &new.url).await?;
     let (url, events, agent, description) = (new.url, new.events, new.agent, new.description);
     let add = Add { id: id.clone(), url, events, agent, description, secret };
     app.change(
