@@ -3,17 +3,21 @@
 use crate::credentials::{NewKey, Token};
 use crate::data::{self, DataError};
 use crate::{Runner, Table};
+use axum::Router;
+use axum::http::HeaderMap;
 use countersign_api::LocalIssuer;
 use countersign_api::config::Local;
 use countersign_domain::api_key::Scope;
-use countersign_domain::{InvalidTenant, Timestamp, rfc3339, seconds};
+use countersign_domain::callback_secret::signing_bytes;
+use countersign_domain::{InvalidTenant, Timestamp, rfc3339, seconds, webhook_signature};
 use countersign_store::{Clock, Fault};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 
 /// Prints a line; whoever reads along may stop reading.
 macro_rules! say {
@@ -25,6 +29,9 @@ macro_rules! say {
 const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
 /// The tenant that a newcomer starts with; a number, so that it is an organization as well.
 pub(crate) const TENANT: &str = "1";
+
+/// How long a webhook may take to arrive.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A step of the demo did not go as it should.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +54,9 @@ pub enum DemoError {
     /// Never: the demo's own tenant is one.
     #[error(transparent)]
     Tenant(#[from] InvalidTenant),
+    /// A webhook did not arrive, or not as it should.
+    #[error("{0}; may the server call 127.0.0.1 (COUNTERSIGN_WEBHOOK_ALLOW)?")]
+    Webhook(&'static str),
     /// The server answers, but not as it should.
     #[error("expected {expected}, got {got}; is COUNTERSIGN_DATA the server's own, and COUNTERSIGN_ISSUERS unset?")]
     Unexpected {
@@ -66,7 +76,7 @@ pub(crate) fn token(issuer: &LocalIssuer, tenant: &str, role: &str, now: Timesta
 
 /// A key of the newcomer's tenant for every public door.
 pub(crate) fn key() -> Result<NewKey, DemoError> {
-    let scopes = vec![Scope::ActionsSubmit, Scope::ActionsRead, Scope::CasesRead, Scope::CasesWrite];
+    let scopes = Scope::ALL.to_vec();
     Ok(NewKey { tenant: TENANT.parse()?, name: "first steps".to_owned(), scopes })
 }
 
@@ -139,6 +149,7 @@ impl Demo {
         self.approvals().await?;
         self.actions().await?;
         self.cases().await?;
+        self.webhooks().await?;
         say!("On your own server, check the audit chains with: countersign verify --tenant {}", self.tenant);
         Ok(())
     }
@@ -300,4 +311,72 @@ impl Demo {
         self.post(&path, tool, &json!({ "outcome": "TRUE_POSITIVE" }), 409).await?;
         Ok(())
     }
+
+    async fn webhooks(&self) -> Result<(), DemoError> {
+        let admin = token(&self.issuer, &self.tenant, "admin", Timestamp::now())?;
+        let admin = By::Token(&admin);
+        let (url, mut arriving) = receive().await?;
+        say!(
+            "Webhooks 1. Your service registers where it wants to be told of decisions, and gets a secret, shown once:"
+        );
+        let endpoint = json!({ "url": url, "events": ["action.denied"], "description": "demo" });
+        let endpoint = self.post("/webhooks/endpoints", admin, &endpoint, 201).await?;
+
+        say!("Webhooks 2. A human denies what an agent wants to do:");
+        let key = self.mint_key().await?;
+        let erase = json!({ "agent_id": "demo-agent", "action_type": "data_modification", "resource": "customers" });
+        let submitted = self.post("/api/v1/actions/submit", By::Key(&key), &erase, 200).await?;
+        let path = format!("/api/v1/actions/{}/reject", submitted["action_id"]);
+        self.post(&path, admin, &json!({ "reason": "Not on a Friday" }), 200).await?;
+
+        say!("Webhooks 3. The webhook arrives at your service, signed:");
+        let arrived = tokio::time::timeout(ARRIVES_WITHIN, arriving.recv()).await.ok().flatten();
+        let (headers, body) = arrived.ok_or(DemoError::Webhook("no webhook arrived"))?;
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature", "x-approval-signature"] {
+            say!("  {name}: {}", text_of(&headers, name));
+        }
+        say!("  {body}\n");
+        let secret = endpoint["secret"].as_str().unwrap_or_default();
+        if !is_signed(&headers, &body, &signing_bytes(secret)) {
+            return Err(DemoError::Webhook("the webhook is not signed with the endpoint's secret"));
+        }
+        say!("  Both signatures verify with the secret.\n");
+
+        say!("Webhooks 4. The log shows what was delivered, and when:");
+        let id = endpoint["id"].as_str().unwrap_or_default();
+        self.get(&format!("/webhooks/deliveries?endpoint={id}"), admin, 200).await?;
+        self.call(Method::DELETE, &format!("/webhooks/endpoints/{id}"), admin, None, 204).await?;
+        Ok(())
+    }
+}
+
+/// A webhook as it arrived.
+type Arrived = (HeaderMap, String);
+
+/// A receiver of webhooks in this process: where it is, and what arrives there.
+async fn receive() -> Result<(String, mpsc::Receiver<Arrived>), DemoError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/hook", listener.local_addr()?);
+    let (arrived, arriving) = mpsc::channel(1);
+    let receiver = Router::new().fallback(move |headers: HeaderMap, body: String| {
+        // Whoever waits for it may have gone.
+        let _ = arrived.try_send((headers, body));
+        async {}
+    });
+    tokio::spawn(async move { axum::serve(listener, receiver).await });
+    Ok((url, arriving))
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Whether a webhook carries the signatures that this secret makes.
+fn is_signed(headers: &HeaderMap, body: &str, secret: &[u8]) -> bool {
+    let (id, timestamp) = (text_of(headers, "webhook-id").parse(), text_of(headers, "webhook-timestamp").parse());
+    let (Ok(id), Ok(timestamp)) = (id, timestamp) else { return false };
+    webhook_signature::headers(&[secret], id, timestamp, body.as_bytes()).is_some_and(|signed| {
+        text_of(headers, "webhook-signature") == signed.standard
+            && text_of(headers, "x-approval-signature") == signed.approval
+    })
 }

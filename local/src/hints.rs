@@ -71,6 +71,11 @@ Cases: bring in a case, and give its verdict
 
   C=$(curl -s $P/api/v1/external/cases -H "X-API-Key: $K" -H "$J" -d '{{"title":"Odd login","severity":"low"}}' | sed 's/.*"case_id":"\([^"]*\)".*/\1/')
   curl -s $P/api/v1/external/cases/$C/verdict -H "X-API-Key: $K" -H "$J" -d '{{"outcome":"SAFE"}}'; echo
+
+Webhooks: be told of every event at your own receiver, here one on port 9000, and see what was delivered
+
+  curl -s $P/webhooks/endpoints -H "X-API-Key: $K" -H "$J" -d '{{"url":"http://127.0.0.1:9000/","events":["*"]}}'; echo
+  curl -s $P/webhooks/deliveries -H "X-API-Key: $K"; echo
 "#
         ))
     }

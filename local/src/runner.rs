@@ -179,10 +179,14 @@ impl Runner {
     /// A socket fails.
     pub async fn serve(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let plane = Plane::LocalManagement { port: self.management.1.port() };
-        let management = countersign_overrides::routes().merge(countersign_management::routes());
+        let management = countersign_overrides::routes()
+            .merge(countersign_management::routes())
+            .merge(countersign_webhooks::management());
         let management = router(self.app.clone(), plane, management);
-        let public =
-            countersign_approvals::routes().merge(countersign_actions::routes()).merge(countersign_cases::routes());
+        let public = countersign_approvals::routes()
+            .merge(countersign_actions::routes())
+            .merge(countersign_cases::routes())
+            .merge(countersign_webhooks::public());
         let public = router(self.app.clone(), Plane::Public, public);
         let serving = tokio::try_join!(
             self.public.0.serve(public, stop.clone()),

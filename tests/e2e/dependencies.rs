@@ -4,13 +4,14 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::process::Command;
 
-const FUNCTIONS: [&str; 6] = [
+const FUNCTIONS: [&str; 7] = [
     "countersign-actions",
     "countersign-approvals",
     "countersign-cases",
     "countersign-clock",
     "countersign-management",
     "countersign-overrides",
+    "countersign-webhooks",
 ];
 
 struct Tree {

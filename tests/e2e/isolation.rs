@@ -1,17 +1,19 @@
 //! The wall between tenants, on every route of every door: another tenant's id is answered exactly like one that never
 //! existed.
 
+use crate::actions::eventually;
 use crate::server::{Answer, Server, send};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The sources that the doors' routes are read from, so that none can be forgotten.
-const DOORS: [&str; 4] = [
+const DOORS: [&str; 5] = [
     include_str!("../../functions/actions/src/lib.rs"),
     include_str!("../../functions/approvals/src/lib.rs"),
     include_str!("../../functions/cases/src/lib.rs"),
     include_str!("../../functions/overrides/src/lib.rs"),
+    include_str!("../../functions/webhooks/src/lib.rs"),
 ];
 
 const OWNER: &str = "1";
@@ -42,6 +44,8 @@ enum Owned {
     Action,
     ApprovalRequest,
     Case,
+    Endpoint,
+    Delivery,
 }
 
 impl Owned {
@@ -52,6 +56,8 @@ impl Owned {
             Self::Remediation => "01HX9VTPQR3KF8MZWBYD5N6JCE",
             Self::Action => "12345",
             Self::ApprovalRequest => "appr_12345",
+            Self::Endpoint => "ep_01HX9VTPQR3KF8MZWBYD5N6JCE",
+            Self::Delivery => "dlv_00112233445566778899aabbccddeeff",
         }
     }
 }
@@ -64,8 +70,29 @@ fn asks() -> Vec<Ask> {
     let respond = Some(json!({ "decision": "approve" }));
     let verdict = Some(json!({ "outcome": "SAFE" }));
     let report = Some(json!({ "status": "running" }));
-    use Owned::{Action, ApprovalRequest, Case, Remediation, Token};
+    let window = Some(json!({ "since": "2026-11-20T00:00:00Z", "until": "2026-11-22T00:00:00Z" }));
+    let (put, patch, delete) = (Method::PUT, Method::PATCH, Method::DELETE);
+    let endpoint = "/webhooks/endpoints/{id}";
+    let edit = Some(json!({ "url": "https://10.0.0.1/" }));
+    use Owned::{Action, ApprovalRequest, Case, Delivery, Endpoint, Remediation, Token};
     vec![
+        ask(endpoint, get.clone(), "/webhooks/endpoints/ID", None, Endpoint),
+        ask(endpoint, patch, "/webhooks/endpoints/ID", edit.clone(), Endpoint),
+        ask(endpoint, delete.clone(), "/webhooks/endpoints/ID", None, Endpoint),
+        ask(
+            "/webhooks/endpoints/{id}/rotate-secret",
+            post.clone(),
+            "/webhooks/endpoints/ID/rotate-secret",
+            None,
+            Endpoint,
+        ),
+        ask("/webhooks/endpoints/{id}/test", post.clone(), "/webhooks/endpoints/ID/test", None, Endpoint),
+        ask("/webhooks/endpoints/{id}/replay", post.clone(), "/webhooks/endpoints/ID/replay", window, Endpoint),
+        ask("/webhooks/deliveries/{id}", get.clone(), "/webhooks/deliveries/ID", None, Delivery),
+        ask("/webhooks/deliveries/{id}/retry", post.clone(), "/webhooks/deliveries/ID/retry", None, Delivery),
+        ask("/api/webhooks/{id}", put, "/api/webhooks/ID", edit, Endpoint),
+        ask("/api/webhooks/{id}", delete, "/api/webhooks/ID", None, Endpoint),
+        ask("/api/webhooks/{id}/test", post.clone(), "/api/webhooks/ID/test", None, Endpoint),
         ask("/overrides/{event_id}/decide", post.clone(), "/overrides/evt-1/decide", Some(decide), Token),
         ask("/tokens/{jti}", get.clone(), token, None, Token),
         ask("/tokens/{jti}", Method::DELETE, token, None, Token),
@@ -115,9 +142,23 @@ struct Tenants {
     incident: String,
     action: String,
     case: String,
+    endpoint: String,
+    delivery: String,
     /// The stranger's credentials.
     token: String,
     key: String,
+}
+
+/// The one delivery that the owner has, as soon as it is there.
+async fn delivery(server: &Server, token: &str) -> String {
+    let mut deliveries = Vec::new();
+    eventually(1, async || {
+        let listed = send(server.public(Method::GET, "/webhooks/deliveries").bearer_auth(token)).await;
+        deliveries.clone_from(listed.json()["items"].as_array().unwrap());
+        deliveries.len()
+    })
+    .await;
+    deliveries[0]["id"].as_str().unwrap().to_owned()
 }
 
 impl Tenants {
@@ -129,6 +170,8 @@ impl Tenants {
         let minted = server.post("/tokens/override", &json!({ "customer_id": CUSTOMER, "event_id": "evt-1" })).await;
         let proposal = json!({ "incidentTitle": "i", "title": "t", "steps": [{ "description": "d" }] });
         let proposed = send(server.public(Method::POST, "/v1/remediation").bearer_auth(&token).json(&proposal)).await;
+        let hook = json!({ "url": "http://127.0.0.1:9/", "events": ["action.pending"] });
+        let hooked = send(server.public(Method::POST, "/webhooks/endpoints").bearer_auth(&token).json(&hook)).await;
         let action = json!({ "agent_id": "owned-agent", "action_type": "transaction" });
         let submit = server.public(Method::POST, "/api/v1/actions/submit").header("X-API-Key", &key);
         let submitted = send(submit.json(&action)).await;
@@ -141,6 +184,8 @@ impl Tenants {
             incident: text(&proposed, "incidentId"),
             action: submitted.json()["action_id"].to_string(),
             case: text(&created, "case_id"),
+            endpoint: text(&hooked, "id"),
+            delivery: delivery(&server, &token).await,
             token: server.token(STRANGER, "43", &["admin"]),
             key: server.key(STRANGER, &scopes).await,
             server,
@@ -154,6 +199,8 @@ impl Tenants {
             Owned::Action => self.action.clone(),
             Owned::ApprovalRequest => format!("appr_{}", self.action),
             Owned::Case => self.case.clone(),
+            Owned::Endpoint => self.endpoint.clone(),
+            Owned::Delivery => self.delivery.clone(),
         }
     }
 
@@ -218,6 +265,10 @@ async fn a_filter_by_what_is_another_tenants_finds_what_a_filter_by_nothing_find
         (format!("/v1/audit?incidentId={incident}"), "/v1/audit?incidentId=inc_nobodys".to_owned()),
         ("/api/agent-activity?agent_id=owned-agent".to_owned(), "/api/agent-activity?agent_id=nobodys".to_owned()),
         (format!("/api/admin/audit-logs?action_id={action}"), "/api/admin/audit-logs?action_id=12345".to_owned()),
+        (
+            format!("/webhooks/deliveries?endpoint={}", tenants.endpoint),
+            format!("/webhooks/deliveries?endpoint={}", Owned::Endpoint.absent()),
+        ),
         ("/api/admin/audit-logs?user_id=42".to_owned(), "/api/admin/audit-logs?user_id=99".to_owned()),
     ] {
         let found = tenants.get(&foreign).await;
@@ -239,10 +290,15 @@ async fn a_filter_by_what_is_another_tenants_finds_what_a_filter_by_nothing_find
         "/api/v1/external/cases",
         "/api/v1/external/cases?state=discover",
         "/api/v1/external/cases/feed",
+        "/webhooks/endpoints",
+        "/webhooks/deliveries",
+        "/webhooks/deliveries?status=pending",
+        "/api/webhooks",
     ] {
         let (status, _, text) = tenants.get(list).await;
         assert_eq!(status, 200, "{list}");
-        for owned in [&tenants.remediation, incident, action, &tenants.case] {
+        let Tenants { remediation, case, endpoint, delivery, .. } = &tenants;
+        for owned in [remediation, incident, action, case, endpoint, delivery] {
             assert!(!text.contains(owned.as_str()), "{list}: {text}");
         }
         assert!(!text.contains("\"entries\":1"), "{list}: {text}");

@@ -4,7 +4,7 @@ use crate::server::{CUSTOMER, EVENT, Server, send};
 use reqwest::Method;
 use serde_json::json;
 
-const MANAGEMENT_ROUTES: [(Method, &str); 14] = [
+const MANAGEMENT_ROUTES: [(Method, &str); 15] = [
     (Method::POST, "/overrides/evt-1/decide"),
     (Method::POST, "/overrides/verify"),
     (Method::POST, "/tokens/override"),
@@ -19,6 +19,7 @@ const MANAGEMENT_ROUTES: [(Method, &str); 14] = [
     (Method::POST, "/api-keys/key_00000000000000000000000000000000/rotate"),
     (Method::GET, "/organizations/1/actions-policy"),
     (Method::PUT, "/organizations/1/actions-policy"),
+    (Method::PUT, "/secrets/default"),
 ];
 
 /// The routers' own sources: no route of theirs may be missing above, or be on the other plane.
@@ -29,6 +30,10 @@ const PUBLIC_DOORS: [&str; 3] = [
 ];
 const MANAGEMENT_DOORS: [&str; 2] =
     [include_str!("../../functions/management/src/lib.rs"), include_str!("../../functions/overrides/src/lib.rs")];
+
+/// On both planes, but for what the agents' SDK calls: that is public.
+const WEBHOOKS: &str = include_str!("../../functions/webhooks/src/lib.rs");
+const OF_THE_SDK: &str = "/api/";
 
 fn routes(sources: &[&'static str]) -> Vec<&'static str> {
     sources.iter().flat_map(|source| source.split("route(").skip(1)).filter_map(|rest| rest.split('"').nth(1)).collect()
@@ -49,8 +54,9 @@ fn every_route_of_the_management_plane_is_in_the_table() {
 #[tokio::test]
 async fn no_route_of_a_public_door_is_on_the_management_plane() {
     let server = Server::start().await;
-    let routes = routes(&PUBLIC_DOORS);
-    assert!(routes.len() > 25, "{routes:?}");
+    let mut routes = routes(&PUBLIC_DOORS);
+    routes.extend(self::routes(&[WEBHOOKS]).into_iter().filter(|route| route.starts_with(OF_THE_SDK)));
+    assert!(routes.len() > 29, "{routes:?}");
     for route in routes {
         let path = route.replace(['{', '}'], "");
         for method in [Method::GET, Method::POST] {
@@ -61,6 +67,28 @@ async fn no_route_of_a_public_door_is_on_the_management_plane() {
                 public.status == 401 || public.status == 405 || path == "/api/deployment-info",
                 "{path}: {public:?}"
             );
+        }
+    }
+}
+
+#[tokio::test]
+async fn webhooks_are_on_both_planes_and_each_asks_in_its_own_way_whose() {
+    let server = Server::start().await;
+    let mut both: Vec<_> = routes(&[WEBHOOKS]);
+    both.retain(|route| !route.starts_with(OF_THE_SDK));
+    assert_eq!(both.len(), 8, "{both:?}");
+    for route in both {
+        let path = route.replace(['{', '}'], "");
+        for method in [Method::GET, Method::POST, Method::PATCH, Method::DELETE] {
+            let ask = |request: reqwest::RequestBuilder| send(request.json(&json!({})));
+            let public = ask(server.public(method.clone(), &path)).await;
+            let management = ask(server.request(method.clone(), &path)).await;
+            if public.status == 405 {
+                assert_eq!(management.status, 405, "{method} {path}");
+            } else {
+                assert_eq!(public.refusal(), (401, "unauthorized".to_owned()), "{method} {path}");
+                assert_eq!(management.refusal(), (400, "invalid_request".to_owned()), "{method} {path}");
+            }
         }
     }
 }

@@ -86,10 +86,15 @@ async fn the_first_start_shows_curl_lines_that_work_as_pasted() {
     let script = script.replace(&before.public, &process.public).replace(&before.management, &process.management);
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     let (printed, _) = text(&output);
-    for decided in
-        ["\"cosignature\":", "\"remediationStatus\":\"executing\"", "\"approved_by\":42", "\"resolved\":true"]
-    {
-        assert!(printed.contains(decided), "{decided} in {script}{printed}");
+    for shown in [
+        "\"cosignature\":",
+        "\"remediationStatus\":\"executing\"",
+        "\"approved_by\":42",
+        "\"resolved\":true",
+        "\"secret\":\"whsec_",
+        "{\"items\":[",
+    ] {
+        assert!(printed.contains(shown), "{shown} in {script}{printed}");
     }
     let (ended, log) = process.stop();
     assert!(ended && !log.contains("First start"), "{log}");

@@ -1,8 +1,14 @@
-"""Drives the actions door with a client that others wrote: the PyPI package ascend-ai-sdk, unmodified.
+"""Drives the actions door and the webhooks door with a client that others wrote: the PyPI package ascend-ai-sdk, unmodified.
 
 Usage: drive_ascend.py <path of the countersign binary>. Starts a server of its own on free ports and a fresh data directory.
 """
 
+import hashlib
+import hmac
+import http.server
+import json
+import queue
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,8 +27,10 @@ ORGANIZATION = "7"
 class Server:
     """A countersign process and the credentials that it gives out."""
 
-    def __init__(self, data):
+    def __init__(self, data, certificate):
         self.environment = {
+            # The authority of the receiver's certificate: the client registers https alone.
+            "SSL_CERT_FILE": certificate,
             "COUNTERSIGN_LISTEN": "127.0.0.1:0",
             "COUNTERSIGN_MANAGEMENT_LISTEN": "127.0.0.1:0",
             "COUNTERSIGN_DATA": data,
@@ -48,6 +56,47 @@ class Server:
     def stop(self):
         self.process.terminate()
         self.process.wait(timeout=20)
+
+
+class Receiver:
+    """A webhook receiver of our own, with TLS, that remembers what it was sent."""
+
+    def __init__(self, directory):
+        self.certificate = f"{directory}/certificate.pem"
+        key = f"{directory}/key.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+            + ["-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1"]
+            + ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", self.certificate],
+            check=True,
+            capture_output=True,
+        )
+        arrived = self.arrived = queue.Queue()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                arrived.put((self.headers, body))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"https://127.0.0.1:{self.server.server_port}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def next(self, secret):
+        """The next webhook, whose signature is verified with plain HMAC."""
+        headers, body = self.arrived.get(timeout=20)
+        signed = headers["X-Approval-Timestamp"].encode() + b"." + body
+        expected = "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
+        assert hmac.compare_digest(headers["X-Approval-Signature"], expected), headers
+        return json.loads(body)
 
 
 def client_of(server, key, **options):
@@ -167,6 +216,43 @@ def the_audit_log_is_read(_server, client, _human):
     assert client.query_audit_log(limit=5, offset=5).page == 2
 
 
+def webhooks_are_configured_tested_and_sent(server, client, human):
+    receiver, secret = server.receiver, "a shared secret of sixteen and more"
+    minted = client.configure_webhook(receiver.url, ["action.denied", "policy.violation"])
+    assert minted["secret"].startswith("whsec_") and minted["active"], minted
+    client.delete_webhook(minted["webhook_id"])
+
+    added = client.configure_webhook(receiver.url, ["action.denied", "agent.trust_changed"], secret=secret)
+    assert "secret" not in added and added["events"] == ["action.denied", "agent.trust_changed"], added
+    webhook_id = added["webhook_id"]
+    [listed] = client.list_webhooks()
+    assert (listed.webhook_id, listed.url, listed.active, listed.secret) == (webhook_id, receiver.url, True, None), listed
+    assert listed.created_at, listed
+
+    tested = client.test_webhook(webhook_id)
+    assert tested.success and tested.status_code == 204 and tested.response_time_ms is not None, tested
+    assert receiver.next(secret)["event_type"] == "webhook.test"
+
+    secret = "another secret of sixteen and more"
+    updated = client.update_webhook(webhook_id, events=["action.approved"], secret=secret)
+    assert updated.events == ["action.approved"] and updated.url == receiver.url, updated
+    submitted = client.evaluate_action(action_type="transaction", resource="payments", wait_for_decision=False)
+    assert decide(server, submitted.action_id, "approve", human).status_code == 200
+    event = receiver.next(secret)
+    assert event["event_type"] == "action.approved" and event["data"]["agent_id"] == "sdk-bot", event
+    assert str(event["subject"]["id"]) == str(submitted.action_id), event
+
+    moved = client.update_webhook(webhook_id, url=receiver.url + "/elsewhere")
+    assert moved.url.endswith("/elsewhere"), moved
+    try:
+        client.update_webhook(webhook_id, url="https://169.254.169.254/")
+        raise AssertionError("no error")
+    except ValidationError:
+        pass
+    client.delete_webhook(webhook_id)
+    assert client.list_webhooks() == []
+
+
 def errors_are_the_ones_that_the_client_knows(server, client, _human):
     try:
         client.get_action_status("not-a-number")
@@ -183,9 +269,11 @@ def errors_are_the_ones_that_the_client_knows(server, client, _human):
 
 def main():
     with tempfile.TemporaryDirectory() as data:
-        server = Server(f"{data}/data")
+        receiver = Receiver(data)
+        server = Server(f"{data}/data", receiver.certificate)
+        server.receiver = receiver
         try:
-            client = client_of(server, server.key("actions:submit", "actions:read"))
+            client = client_of(server, server.key("actions:submit", "actions:read", "webhooks:manage"))
             human = server.token("42", "admin")
             for story in [
                 connects,
@@ -195,6 +283,7 @@ def main():
                 a_denied_approval_is_told,
                 many_are_evaluated_and_listed,
                 the_audit_log_is_read,
+                webhooks_are_configured_tested_and_sent,
                 errors_are_the_ones_that_the_client_knows,
             ]:
                 story(server, client, human)

@@ -1,10 +1,11 @@
-//! The management plane's own calls: API keys and organizations' settings.
+//! The management plane's own calls: API keys, registered secrets and organizations' settings.
 
 mod keys;
 mod policies;
+mod secrets;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use countersign_api::App;
 
 /// The door's URLs.
@@ -14,4 +15,5 @@ pub fn routes() -> Router<App> {
         .route("/api-keys/{id}", delete(keys::revoke))
         .route("/api-keys/{id}/rotate", post(keys::rotate))
         .route("/organizations/{id}/actions-policy", get(policies::show).put(policies::set))
+        .route("/secrets/{id}", put(secrets::set))
 }

@@ -61,6 +61,14 @@ impl Answer {
         Self::with(StatusCode::CREATED, body)
     }
 
+    /// 202 with this body.
+    ///
+    /// # Errors
+    /// The body cannot be written as JSON.
+    pub fn accepted(body: &impl Serialize) -> Result<Self, Fault> {
+        Self::with(StatusCode::ACCEPTED, body)
+    }
+
     /// 204.
     #[must_use]
     pub fn no_content() -> Self {

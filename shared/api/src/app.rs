@@ -13,6 +13,7 @@ use crate::rate::Rate;
 use crate::secrets::{Secrets, SecretsError};
 use crate::webhook::Outgoing;
 use aws_lc_rs::rand;
+use countersign_domain::retry::Schedule;
 use countersign_domain::{Outcome, Record, Tenant, Timestamp, Work};
 use countersign_queue::{Lane, Queue};
 use countersign_store::{
@@ -52,6 +53,8 @@ pub struct App {
     pub environment: &'static str,
     /// Who calls what others chose.
     pub outgoing: Outgoing,
+    /// When deliveries are attempted, and how long an attempt may take.
+    pub schedule: Arc<Schedule>,
     pub(crate) rate: Arc<Rate>,
 }
 
@@ -119,6 +122,7 @@ impl App {
             policies: Arc::new(Policies::new(clock.clone())),
             environment: config.environment,
             clock,
+            schedule: Arc::new(config.webhooks.schedule.clone()),
             rate: Arc::new(Rate::new(config.rate)),
         }
     }

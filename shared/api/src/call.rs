@@ -100,6 +100,12 @@ impl<C: Caller> Call<C> {
         self.stopped_at.map_or(end, |stopped_at| end.min(stopped_at))
     }
 
+    /// So much time, or what is left until the function has to end its work, if that is less.
+    #[must_use]
+    pub fn at_most(&self, time: Duration) -> Duration {
+        self.stopped_at.map_or(time, |stopped_at| time.min(stopped_at.saturating_duration_since(Instant::now())))
+    }
+
     /// Whether the idempotency key is one, for a handler that may refuse before it changes anything.
     ///
     /// # Errors

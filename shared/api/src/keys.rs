@@ -27,9 +27,17 @@ pub struct Keys {
 /// # Errors
 /// The system gives no random numbers.
 pub fn random_bits() -> Result<u64, Fault> {
-    let mut bytes = [0; 8];
+    Ok(u64::from_ne_bytes(random_bytes()?))
+}
+
+/// Random bytes, also for secrets.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], Fault> {
+    let mut bytes = [0; N];
     rand::fill(&mut bytes).map_err(|_| Fault::Unavailable("no random numbers".to_owned()))?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(bytes)
 }
 
 impl Keys {

@@ -35,7 +35,7 @@ pub use chassis::{Plane, router};
 pub use form::{Form, Read};
 pub use identity::{SigningKey, TokenSigner, install_crypto};
 pub use issuers::{Issuers, LocalIssuer};
-pub use keys::{Keys, random_bits};
+pub use keys::{Keys, random_bits, random_bytes};
 pub use listener::{Listener, shut_down_signal};
 pub use policies::Policies;
 pub use problem::{Detail, Place, Problem};
