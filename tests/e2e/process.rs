@@ -194,6 +194,7 @@ fn the_demo_plays_against_a_server_of_its_own() {
         "API keys cannot approve",
         r#""decision":"allowed""#,
         "Case already resolved as FALSE_POSITIVE",
+        "Both signatures verify with the secret",
     ] {
         assert!(printed.contains(word), "{word}: {printed}");
     }
