@@ -1,6 +1,5 @@
 //! Works off both queues in this process, as the worker's function does behind SQS.
 
-use aws_config::BehaviorVersion;
 use countersign_api::config::Local;
 use countersign_delivery::{Bus, Worker};
 use countersign_domain::Work;
@@ -40,8 +39,7 @@ pub(crate) async fn queue(config: &Local) -> (Queue, Inbox) {
             (Queue::Local(queue), Inbox::Local(received))
         }
         Some((fast, slow)) => {
-            let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
-            let queue = SqsQueue::new(&sdk, fast.clone(), slow.clone());
+            let queue = SqsQueue::by_environment(fast.clone(), slow.clone()).await;
             (Queue::Sqs(queue.clone()), Inbox::Sqs(queue))
         }
     }
@@ -49,8 +47,7 @@ pub(crate) async fn queue(config: &Local) -> (Queue, Inbox) {
 
 /// The event bus that the configuration names.
 pub(crate) async fn bus(name: Option<&str>) -> Option<Bus> {
-    let name = name?;
-    Some(Bus::new(&aws_config::load_defaults(BehaviorVersion::latest()).await, name.to_owned()))
+    Some(Bus::by_environment(name?.to_owned()).await)
 }
 
 /// Works off both lanes until `stop` says true, then lets what is in flight end.

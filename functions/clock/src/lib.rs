@@ -50,7 +50,7 @@ async fn move_on(app: &App, due: &Due, stop_at: Instant) -> Option<Work> {
         Ok(true) => Some(due.work()),
         Ok(false) => None,
         Err(fault) => {
-            tracing::warn!(%fault, key = due.key(), "not moved on");
+            tracing::warn!(%fault, key = due.work().shown(), "not moved on");
             None
         }
     }

@@ -1,13 +1,13 @@
 //! The operator's event bus, EventBridge, which hears of remediations.
 
-use aws_config::SdkConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::config::retry::RetryConfig;
 use aws_sdk_eventbridge::error::ProvideErrorMetadata;
+use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use countersign_domain::event::Event;
 use countersign_outbound::Attempted;
-use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 /// Who says it, as rules on the bus know us.
@@ -29,6 +29,11 @@ impl Bus {
         // Attempts are counted and spaced by the delivery, not by the client.
         let config = aws_sdk_eventbridge::config::Builder::from(config).retry_config(RetryConfig::disabled()).build();
         Self { client: Client::from_conf(config), name }
+    }
+
+    /// The bus with this name or ARN, where the SDK's own environment variables say.
+    pub async fn by_environment(name: String) -> Self {
+        Self::new(&aws_config::load_defaults(BehaviorVersion::latest()).await, name)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -55,7 +60,7 @@ impl Bus {
             .source(SOURCE)
             .detail_type(&event.name)
             .detail(event.body())
-            .time(aws_sdk_eventbridge::primitives::DateTime::from_millis(millis(event.at)))
+            .time(DateTime::from_millis(event.at.as_millisecond()))
             .build();
         let put = self.client.put_events().entries(entry).send().await;
         let put = put.map_err(|error| format!("the event bus refuses: {}", error.code().unwrap_or("no answer")))?;
@@ -65,8 +70,4 @@ impl Bus {
             code => Err(format!("the event bus refuses: {}", code.as_deref().unwrap_or("unknown"))),
         }
     }
-}
-
-fn millis(at: Timestamp) -> i64 {
-    at.as_millisecond()
 }

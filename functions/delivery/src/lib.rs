@@ -112,11 +112,11 @@ impl Worker {
 
     /// Puts off what cannot be done now, so that it blocks nothing else.
     async fn put_off(&self, place: usize, work: &Work, fault: &Fault) -> Planned {
-        tracing::warn!(%fault, key = work.key, change = work.change, "put off");
+        tracing::warn!(%fault, key = work.shown(), change = work.change, "put off");
         let deadline = Instant::now() + WITHIN;
         let mut planned = Planned::default();
         if let Err(fault) = self.app.store.put_off(work, self.app.clock.now(), deadline).await {
-            tracing::warn!(%fault, key = work.key, "not put off");
+            tracing::warn!(%fault, key = work.shown(), "not put off");
             planned.failed.push(place);
         }
         planned

@@ -59,6 +59,15 @@ pub enum Need {
     SlowQueue,
 }
 
+/// A message that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The queue's name for it.
+    pub id: String,
+    /// What it says, if that can be read.
+    pub work: Option<Work>,
+}
+
 /// What a function works with, as its variables say.
 #[derive(Debug)]
 pub struct Function {
@@ -141,10 +150,12 @@ pub async fn on_queues<F: Future<Output = Vec<usize>>>(
 ///
 /// # Errors
 /// The runtime cannot be reached.
-pub async fn on_dead_letters(raise: impl Fn(&str)) -> Result<(), Error> {
+pub async fn on_dead_letters(raise: impl Fn(DeadLetter)) -> Result<(), Error> {
     logging::start();
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
-        event.payload.records.iter().for_each(|message| raise(message.body.as_deref().unwrap_or_default()));
+        let letters = event.payload.records.iter();
+        letters
+            .for_each(|message| raise(DeadLetter { id: id(message), work: read_work(message).map(|(_, work)| work) }));
         async { Ok::<_, Error>(()) }
     }))
     .await

@@ -1,6 +1,7 @@
 //! What the worker is told to look at: a change that the world is to hear of, or a record that is due.
 
-use crate::Timestamp;
+use crate::override_token::OverrideToken;
+use crate::{Record, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Word for the worker. Only that: what there is to do stands in the table, and word that is lost, late or said twice
@@ -21,5 +22,14 @@ impl Work {
     #[must_use]
     pub fn kind(&self) -> &str {
         self.key.split('#').next().unwrap_or_default()
+    }
+
+    /// The record, for a log: without its id where whoever knows that can decide.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match self.kind() {
+            OverrideToken::KIND => self.key.rsplit_once('#').map_or("", |(front, _)| front),
+            _ => &self.key,
+        }
     }
 }

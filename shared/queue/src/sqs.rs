@@ -1,14 +1,18 @@
 //! Work on its way through SQS.
 
 use crate::{Lane, QueueError};
-use aws_config::SdkConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use countersign_domain::{Timestamp, Work};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// How many messages SQS takes in one call.
 const BATCH: usize = 10;
+/// How long a call may take that sends, with the client's own repetitions: whoever waits for it has other things to do.
+const SENT_WITHIN: Duration = Duration::from_secs(3);
 /// How long SQS lets somebody wait for a message, in seconds.
 const LONGEST_WAIT: i32 = 20;
 /// The longest time that SQS holds a message back, in seconds.
@@ -27,6 +31,11 @@ impl SqsQueue {
     #[must_use]
     pub fn new(config: &SdkConfig, fast: String, slow: String) -> Self {
         Self { client: Client::new(config), fast, slow }
+    }
+
+    /// The queues at these URLs, where the SDK's own environment variables say.
+    pub async fn by_environment(fast: String, slow: String) -> Self {
+        Self::new(&aws_config::load_defaults(BehaviorVersion::latest()).await, fast, slow)
     }
 
     /// Up to ten messages of a lane, waiting for the first for up to 20 s; each with what it takes to delete it.
@@ -63,16 +72,17 @@ impl SqsQueue {
 
     pub(crate) async fn send(&self, lane: Lane, work: &[Work], now: Timestamp) -> Result<(), QueueError> {
         let url = self.url(lane);
+        let mut refused = None;
         for batch in work.chunks(BATCH) {
             let entries =
                 batch.iter().enumerate().map(|(n, work)| entry(n, work, now)).collect::<Result<Vec<_>, _>>()?;
-            let sent = self.client.send_message_batch().queue_url(url).set_entries(Some(entries)).send().await;
+            let sending = self.client.send_message_batch().queue_url(url).set_entries(Some(entries)).send();
+            let sent = timeout(SENT_WITHIN, sending).await.map_err(|_| unavailable("no answer in time"))?;
             let sent = sent.map_err(|error| unavailable(error.code().unwrap_or("no answer")))?;
-            if let Some(failed) = sent.failed.first() {
-                return Err(unavailable(failed.code()));
-            }
+            // The call may succeed although an entry did not.
+            refused = refused.or_else(|| sent.failed.first().map(|entry| unavailable(entry.code())));
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 }
 

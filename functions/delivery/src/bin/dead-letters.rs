@@ -5,8 +5,15 @@ use countersign_api::lambda;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda::Error> {
-    lambda::on_dead_letters(|message| {
-        tracing::error!(message, "dead letter: the worker failed on this again and again");
+    lambda::on_dead_letters(|letter| match letter.work {
+        Some(work) => tracing::error!(
+            letter = letter.id,
+            key = work.shown(),
+            change = work.change,
+            at = %work.at,
+            "dead letter: the worker failed on this again and again"
+        ),
+        None => tracing::error!(letter = letter.id, "dead letter: it cannot be read"),
     })
     .await
 }

@@ -30,6 +30,7 @@ mod replay;
 mod retry;
 mod risk;
 mod webhook_signature;
+mod work;
 
 use countersign_domain::{Actor, Change, Outcome, Timestamp};
 use jiff::SignedDuration;
