@@ -1,9 +1,14 @@
-//! `countersign-load`: measures durable override decisions over HTTP, against a server in a process of its own.
+//! `countersign-load`: measures durable override decisions over HTTP, lists, and deliveries, against a server in a
+//! process of its own.
 
 mod connection;
+mod deliveries;
+mod endpoints;
+mod isolation;
 mod overrides;
 mod pages;
 mod phase;
+mod receiver;
 mod report;
 mod server;
 mod usage;
@@ -17,6 +22,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use tokio::runtime;
 use usage::cpu;
+
+/// How many customers decide.
+const CUSTOMERS: usize = 100;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,9 +53,57 @@ enum Role {
         #[arg(long, default_value = "100000")]
         records: NonZeroUsize,
     },
+    /// Deliver events to endpoints: fast ones, dead ones, and those beside one that hangs
+    Deliveries {
+        #[command(subcommand)]
+        of: Deliveries,
+    },
     /// Be the server that is measured
     #[command(hide = true)]
     Serve,
+}
+
+#[derive(Subcommand)]
+enum Deliveries {
+    /// How many arrive a second where everyone is well
+    Throughput {
+        /// How many
+        #[arg(long, default_value = "20000")]
+        deliveries: NonZeroUsize,
+        /// How many endpoints hear of each event, up to 50
+        #[arg(long, default_value = "1")]
+        endpoints: NonZeroUsize,
+    },
+    /// How soon all have arrived that waited for endpoints which were down
+    Backlog {
+        /// How many
+        #[arg(long, default_value = "100000")]
+        deliveries: NonZeroUsize,
+        /// How many endpoints hear of each event, up to 50
+        #[arg(long, default_value = "10")]
+        endpoints: NonZeroUsize,
+        /// How long they are down after an attempt: longer than all first attempts together take
+        #[arg(long, default_value = "4m")]
+        delay: String,
+    },
+    /// How soon a healthy endpoint hears alone, beside endpoints that hang, and beside one with much waiting
+    Isolation {
+        /// How many events in each of these
+        #[arg(long, default_value = "100")]
+        events: NonZeroUsize,
+        /// How often each of these, in turn
+        #[arg(long, default_value = "3")]
+        rounds: NonZeroUsize,
+        /// How many deliveries wait
+        #[arg(long, default_value = "10000")]
+        waiting: NonZeroUsize,
+    },
+    /// How late retries are
+    Lag {
+        /// How many deliveries, each tried six times
+        #[arg(long, default_value = "300")]
+        deliveries: NonZeroUsize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -57,6 +113,10 @@ fn main() -> ExitCode {
         Some(Role::Pages { records }) => {
             let connections = arguments.connections.get();
             measure(async |data| pages::run(records.get(), connections, data).await).map(|pages| println!("{pages}"))
+        }
+        Some(Role::Deliveries { ref of }) => {
+            let connections = arguments.connections.get();
+            measure(async |data| deliver(of, connections, data).await).map(|report| print!("{report}"))
         }
         None => measure(async |data| run(&arguments, data).await).and_then(|report| {
             println!("{report}");
@@ -103,12 +163,27 @@ fn measure<T>(measurement: impl AsyncFnOnce(&Path) -> Result<T, Failure>) -> Res
     })
 }
 
+async fn deliver(of: &Deliveries, connections: usize, data: &Path) -> Result<String, Failure> {
+    Ok(match of {
+        Deliveries::Throughput { deliveries, endpoints } => {
+            deliveries::throughput(deliveries.get(), endpoints.get(), connections, data).await?.to_string()
+        }
+        Deliveries::Backlog { deliveries, endpoints, delay } => {
+            deliveries::backlog(deliveries.get(), endpoints.get(), delay, connections, data).await?.to_string()
+        }
+        Deliveries::Isolation { events, rounds, waiting } => {
+            isolation::run(events.get(), rounds.get(), waiting.get(), connections, data).await?.to_string()
+        }
+        Deliveries::Lag { deliveries } => deliveries::lag(deliveries.get(), connections, data).await?.to_string(),
+    })
+}
+
 async fn run(arguments: &Arguments, data: &Path) -> Result<Report, Failure> {
     let connections = arguments.connections.get();
     let server = Server::start(data).await?;
     let tokens = arguments.warm_up + arguments.decisions.get();
     eprintln!("minting {tokens} tokens");
-    let minted = phase::run(&server.address, connections, Mint { tokens }).await?;
+    let minted = phase::run(&server.address, connections, Mint { tokens, customers: CUSTOMERS }).await?;
     minted.whole()?;
     let mint_rate = report::rate(tokens, minted.elapsed);
     let mut tokens = minted.read;

@@ -5,21 +5,23 @@ use crate::phase::Phase;
 use hyper::StatusCode;
 use serde_json::Value;
 
-const CUSTOMERS: usize = 100;
-
 pub(crate) struct Mint {
     pub(crate) tokens: usize,
+    /// Over how many customers they are spread.
+    pub(crate) customers: usize,
 }
 
 pub(crate) struct Decide(pub(crate) Vec<Token>);
 
 pub(crate) struct Token {
     number: usize,
+    customer: String,
     jti: String,
 }
 
-fn customer(number: usize) -> String {
-    format!("{:08x}-0000-4000-8000-000000000000", number % CUSTOMERS)
+/// A customer's id, which is a tenant, too.
+pub(crate) fn customer(number: usize) -> String {
+    format!("{number:08x}-0000-4000-8000-000000000000")
 }
 
 impl Phase for Mint {
@@ -31,7 +33,7 @@ impl Phase for Mint {
     }
 
     fn request(&self, number: usize) -> (String, String) {
-        let customer = customer(number);
+        let customer = customer(number % self.customers);
         let body = format!(r#"{{"customer_id":"{customer}","event_id":"evt-{number}","ttl_minutes":1440}}"#);
         ("/tokens/override".to_owned(), body)
     }
@@ -39,7 +41,7 @@ impl Phase for Mint {
     fn read(&self, number: usize, body: &[u8]) -> Result<Token, Failure> {
         let minted: Value = serde_json::from_slice(body)?;
         let jti = minted["jti"].as_str().ok_or("a minted token has no jti")?.to_owned();
-        Ok(Token { number, jti })
+        Ok(Token { number, customer: customer(number % self.customers), jti })
     }
 }
 
@@ -52,8 +54,7 @@ impl Phase for Decide {
     }
 
     fn request(&self, number: usize) -> (String, String) {
-        let Token { number, jti } = &self.0[number];
-        let customer = customer(*number);
+        let Token { number, customer, jti } = &self.0[number];
         let body = format!(r#"{{"override_jti":"{jti}","customer_id":"{customer}","decision":"approve"}}"#);
         (format!("/overrides/evt-{number}/decide"), body)
     }

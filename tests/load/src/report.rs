@@ -39,7 +39,6 @@ impl fmt::Display for Report {
         let Ran { elapsed, samples, failures, .. } = &self.decided;
         let decisions = samples.len();
         let per_decision = |cpu: Option<Duration>| cpu.map(|cpu| milliseconds(cpu) / decisions as f64);
-        let mebibytes = |kibibytes: Option<u64>| kibibytes.map(|kibibytes| kibibytes as f64 / KIB);
         let mut took: Vec<_> = samples.iter().map(|sample| sample.took).collect();
         took.sort_unstable();
         let (ends, first, last) = ends(samples);
@@ -64,11 +63,21 @@ impl fmt::Display for Report {
     }
 }
 
-fn row(f: &mut fmt::Formatter<'_>, name: &str, value: Option<f64>, digits: usize, unit: &str) -> fmt::Result {
+pub(crate) fn row(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    value: Option<f64>,
+    digits: usize,
+    unit: &str,
+) -> fmt::Result {
     match value {
         Some(value) => writeln!(f, "{}", format!("{name:<28}{value:>10.digits$} {unit}").trim_end()),
         None => writeln!(f, "{name:<28}{:>10}", "n/a"),
     }
+}
+
+pub(crate) fn mebibytes(kibibytes: Option<u64>) -> Option<f64> {
+    kibibytes.map(|kibibytes| kibibytes as f64 / KIB)
 }
 
 /// How many per second.
@@ -76,12 +85,12 @@ pub(crate) fn rate(count: usize, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64()
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
 /// The smallest value that this share of the values does not exceed.
-fn quantile(sorted: &[Duration], share: f64) -> Option<Duration> {
+pub(crate) fn quantile(sorted: &[Duration], share: f64) -> Option<Duration> {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied()
 }

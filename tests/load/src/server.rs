@@ -54,6 +54,14 @@ impl Server {
     /// # Errors
     /// It says something else than that it is ready.
     pub(crate) async fn start(data: &Path) -> Result<Self, Failure> {
+        Self::start_with(data, &[]).await
+    }
+
+    /// The same with these variables set.
+    ///
+    /// # Errors
+    /// It says something else than that it is ready.
+    pub(crate) async fn start_with(data: &Path, variables: &[(&str, &str)]) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         // A measurement does not depend on how this shell is set up.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("COUNTERSIGN_")) {
@@ -64,6 +72,7 @@ impl Server {
             .env("COUNTERSIGN_DATA", data)
             .env("COUNTERSIGN_LISTEN", "127.0.0.1:0")
             .env("COUNTERSIGN_MANAGEMENT_LISTEN", "127.0.0.1:0")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -84,6 +93,13 @@ impl Server {
     /// Processor time so far.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         usage::cpu(self.id)
+    }
+
+    /// Whether it works on more than a little within `time`, which passes.
+    pub(crate) async fn is_busy(&self, time: Duration) -> bool {
+        let before = self.cpu();
+        tokio::time::sleep(time).await;
+        usage::between(before, self.cpu()).is_some_and(|worked| worked > time / 10)
     }
 
     /// Memory in use now, in KiB.
