@@ -1,11 +1,12 @@
 //! A stand-in for Secrets Manager on a loopback port: its secrets change, its reads are counted, and it can fail.
 
+use crate::aws;
 use crate::wire::Endpoint;
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::post;
-use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -70,21 +71,20 @@ impl Vault {
 }
 
 async fn answer(State(vault): State<Vault>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-    if target != Some("secretsmanager.GetSecretValue") {
-        return refuse(StatusCode::BAD_REQUEST, "InvalidRequestException");
+    if aws::target(&headers) != Some("secretsmanager.GetSecretValue") {
+        return aws::refuse(StatusCode::BAD_REQUEST, "InvalidRequestException");
     }
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
     let Some(id) = request["SecretId"].as_str() else {
-        return refuse(StatusCode::BAD_REQUEST, "InvalidParameterException");
+        return aws::refuse(StatusCode::BAD_REQUEST, "InvalidParameterException");
     };
     let mut vault = vault.open();
     *vault.reads.entry(id.to_owned()).or_default() += 1;
     if vault.failing {
-        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError");
+        return aws::refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError");
     }
     let Some(secret) = vault.secrets.get(id) else {
-        return refuse(StatusCode::BAD_REQUEST, "ResourceNotFoundException");
+        return aws::refuse(StatusCode::BAD_REQUEST, "ResourceNotFoundException");
     };
     let answer = json!({
         "ARN": format!("arn:aws:secretsmanager:eu-central-1:123456789012:secret:{id}-AbCdEf"),
@@ -94,9 +94,5 @@ async fn answer(State(vault): State<Vault>, headers: HeaderMap, body: Bytes) -> 
         "SecretString": secret,
         "CreatedDate": 1_767_225_600.5,
     });
-    ([("content-type", "application/x-amz-json-1.1")], answer.to_string()).into_response()
-}
-
-fn refuse(status: StatusCode, code: &str) -> Response {
-    (status, Json(json!({ "__type": code, "Message": "as the test asked" }))).into_response()
+    aws::json_1_1(&answer)
 }

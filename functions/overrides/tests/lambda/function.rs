@@ -5,6 +5,7 @@ use countersign_embedded::Engine;
 use countersign_store::{Clock, Settings, Store};
 use countersign_testing::runtime::{Failed, Runtime};
 use countersign_testing::secrets_manager::SecretsManager;
+use countersign_testing::sqs::Sqs;
 use countersign_testing::wire::{self, Endpoint};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub(crate) const AMPLE: Duration = Duration::from_secs(29);
 pub(crate) struct Deployment {
     pub(crate) dynamodb: Endpoint,
     pub(crate) secrets: SecretsManager,
+    pub(crate) sqs: Sqs,
     /// The same table, read without the function.
     pub(crate) store: Store,
 }
@@ -40,7 +42,7 @@ impl Deployment {
         let secrets = SecretsManager::start().await.unwrap();
         secrets.set(OVERRIDE_SECRET, json!({ "current": SECRET }).to_string());
         secrets.set(ROOT_KEY, root_key());
-        Self { dynamodb: wire::serve(engine).await.unwrap(), secrets, store }
+        Self { dynamodb: wire::serve(engine).await.unwrap(), secrets, sqs: Sqs::start().await.unwrap(), store }
     }
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn root_key() -> String {
 }
 
 /// The bootstrap with the variables that Lambda and the template set, and no others.
-pub(crate) fn bootstrap(runtime: SocketAddr, dynamodb: &str, secrets: &SecretsManager) -> Command {
+pub(crate) fn bootstrap(runtime: SocketAddr, dynamodb: &str, deployment: &Deployment) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_overrides"));
     command
         .env_clear()
@@ -63,10 +65,12 @@ pub(crate) fn bootstrap(runtime: SocketAddr, dynamodb: &str, secrets: &SecretsMa
         .env("AWS_SECRET_ACCESS_KEY", "not-a-key")
         .env("AWS_SESSION_TOKEN", "not-a-token")
         .env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
-        .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets.url())
+        .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", deployment.secrets.url())
+        .env("AWS_ENDPOINT_URL_SQS", deployment.sqs.url())
         .env("COUNTERSIGN_TABLE", TABLE)
         .env("COUNTERSIGN_OVERRIDE_SECRET_ID", OVERRIDE_SECRET)
         .env("COUNTERSIGN_ROOT_KEY_ID", ROOT_KEY)
+        .env("COUNTERSIGN_QUEUE_URL", deployment.sqs.queue_url("countersign-delivery"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -83,12 +87,12 @@ pub(crate) struct Function {
 
 impl Function {
     pub(crate) async fn start(deployment: &Deployment) -> Self {
-        Self::start_with(&deployment.dynamodb.url(), &deployment.secrets).await
+        Self::start_with(&deployment.dynamodb.url(), deployment).await
     }
 
-    pub(crate) async fn start_with(dynamodb: &str, secrets: &SecretsManager) -> Self {
+    pub(crate) async fn start_with(dynamodb: &str, deployment: &Deployment) -> Self {
         let runtime = Runtime::start().await.unwrap();
-        let mut process = bootstrap(runtime.address(), dynamodb, secrets).spawn().unwrap();
+        let mut process = bootstrap(runtime.address(), dynamodb, deployment).spawn().unwrap();
         let log = Arc::<Mutex<String>>::default();
         let mut stderr = process.stderr.take().unwrap();
         let lines = log.clone();

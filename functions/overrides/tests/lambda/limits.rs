@@ -14,8 +14,10 @@ use uuid::Uuid;
 async fn without_a_variable_the_process_ends_and_names_it() {
     let deployment = Deployment::start().await;
     let runtime = Runtime::start().await.unwrap();
-    for variable in ["COUNTERSIGN_TABLE", "COUNTERSIGN_OVERRIDE_SECRET_ID", "COUNTERSIGN_ROOT_KEY_ID"] {
-        let mut command = bootstrap(runtime.address(), &deployment.dynamodb.url(), &deployment.secrets);
+    for variable in
+        ["COUNTERSIGN_TABLE", "COUNTERSIGN_OVERRIDE_SECRET_ID", "COUNTERSIGN_ROOT_KEY_ID", "COUNTERSIGN_QUEUE_URL"]
+    {
+        let mut command = bootstrap(runtime.address(), &deployment.dynamodb.url(), &deployment);
         let process = command.env_remove(variable).spawn().unwrap();
         let ended = timeout(Duration::from_secs(60), process.wait_with_output()).await.unwrap().unwrap();
         let log = String::from_utf8_lossy(&ended.stderr);
@@ -30,7 +32,7 @@ async fn when_the_time_is_nearly_over_a_call_is_given_up_in_time() {
     // Connections are taken by the system; nobody ever answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let mut function = Function::start_with(&url, &deployment.secrets).await;
+    let mut function = Function::start_with(&url, &deployment).await;
     let body = json!({ "override_jti": Uuid::new_v4(), "customer_id": Uuid::new_v4(), "decision": "approve" });
     let decide = Request::new("POST", "/overrides/evt-1/decide").json(&body);
     let mint = json!({ "customer_id": Uuid::new_v4(), "event_id": "evt-1" });

@@ -7,5 +7,6 @@ mod function;
 mod hostile;
 mod limits;
 mod principals;
+mod queue;
 mod secrets;
 mod story;
