@@ -18,6 +18,7 @@ mod cases_feed;
 mod cases_races;
 mod crash;
 mod dependencies;
+mod event_bus;
 mod hostile;
 mod idempotency;
 mod identity;
