@@ -524,6 +524,22 @@ fn the_clock_sends_word_for_when_an_attempt_is_due() {
 }
 
 #[test]
+fn an_attempt_is_ready_from_when_it_is_due_whenever_the_clock_looks() {
+    let just_before = |at: Timestamp| at - SignedDuration::from_micros(1);
+    let riding = waiting();
+    let long = Schedule { rides: seconds(0), ..schedule() };
+    let looked_at = changed(claimed().failed(&report(&claimed()), None, 0.0, &long, after(1))).record;
+    assert!(riding.look_at() > riding.next_attempt_at() && looked_at.look_at() < looked_at.next_attempt_at());
+    for (delivery, due) in [(riding, after(61)), (looked_at, after(61)), (claimed(), after(20))] {
+        assert!(!delivery.is_ready(just_before(due)), "{delivery:?}");
+        assert!(delivery.is_ready(due) && delivery.is_ready(due + seconds(1)), "{delivery:?}");
+    }
+    for over in [delivered(), exhausted().record, cancelled()] {
+        assert!(!over.is_ready(Timestamp::MAX), "{over:?}");
+    }
+}
+
+#[test]
 fn a_delivery_is_listed_by_status_and_endpoint_and_waits_in_its_endpoints_inbox() {
     let inbox = format!("waiting:{ENDPOINT}");
     let (sixfold, waiting_for_bus) = (exhausted().record, Delivery { target: bus(), ..waiting() });

@@ -106,6 +106,15 @@ fn who_comes_from_another_position_changes_nothing() {
 }
 
 #[test]
+fn a_replay_can_go_on_at_any_moment_until_it_is_done() {
+    let page = advance(&started().record, "", Some("p1"), STARTED).record;
+    let done = advance(&page, "p1", None, STARTED).record;
+    let moments = [Timestamp::MIN, at(STARTED), Timestamp::MAX];
+    assert!(moments.iter().all(|now| started().record.is_ready(*now) && page.is_ready(*now)));
+    assert!(moments.iter().all(|now| !done.is_ready(*now)));
+}
+
+#[test]
 fn a_replay_is_stored_in_this_shape() {
     let page = advance(&started().record, "", Some("p1"), "2026-11-21T03:38:51Z").record;
     let done = advance(&page, "p1", None, "2026-11-21T03:38:52Z").record;
