@@ -4,11 +4,12 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::process::Command;
 
-const FUNCTIONS: [&str; 6] = [
+const FUNCTIONS: [&str; 7] = [
     "countersign-actions",
     "countersign-approvals",
     "countersign-cases",
     "countersign-clock",
+    "countersign-delivery",
     "countersign-management",
     "countersign-overrides",
 ];
@@ -65,7 +66,7 @@ impl Tree {
 }
 
 #[test]
-fn only_the_store_and_the_secrets_name_an_aws_sdk_crate() {
+fn only_the_store_the_queue_the_secrets_and_the_event_bus_name_an_aws_sdk_crate() {
     let tree = Tree::read();
     for member in &tree.members {
         let name = &tree.names[member];
@@ -73,7 +74,9 @@ fn only_the_store_and_the_secrets_name_an_aws_sdk_crate() {
             tree.direct(name).into_iter().filter(|dep| dep.starts_with("aws-sdk-") || *dep == "aws-config").collect();
         let allowed: &[&str] = match name.as_str() {
             "countersign-store" => &["aws-config", "aws-sdk-dynamodb"],
+            "countersign-queue" => &["aws-config", "aws-sdk-sqs"],
             "countersign-api" => &["aws-config", "aws-sdk-secretsmanager"],
+            "countersign-delivery" => &["aws-config", "aws-sdk-eventbridge"],
             _ => &[],
         };
         assert_eq!(sdk, allowed, "{name}");
