@@ -28,5 +28,6 @@ mod planes;
 mod process;
 mod races;
 mod records;
+mod secrecy;
 mod server;
 mod tokens;
