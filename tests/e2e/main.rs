@@ -17,6 +17,7 @@ mod cases_access;
 mod cases_feed;
 mod cases_races;
 mod crash;
+mod crash_points;
 mod dependencies;
 mod hostile;
 mod idempotency;
