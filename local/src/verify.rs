@@ -3,16 +3,31 @@
 use countersign_domain::action::Action;
 use countersign_domain::actions_policy::KeptPolicy;
 use countersign_domain::api_key::ApiKey;
+use countersign_domain::callback_secret::NamedSecret;
 use countersign_domain::case::Case;
+use countersign_domain::delivery::Delivery;
+use countersign_domain::endpoint::Endpoints;
 use countersign_domain::key_ring::KeyRing;
 use countersign_domain::override_token::OverrideToken;
 use countersign_domain::remediation::Remediation;
+use countersign_domain::replay::Replay;
 use countersign_domain::{Record, Tenant};
 use countersign_store::{Fault, Store, Verified};
 
 /// The kinds of record that a tenant can have.
-const KINDS: [&str; 7] =
-    [OverrideToken::KIND, KeyRing::KIND, Remediation::KIND, Action::KIND, KeptPolicy::KIND, Case::KIND, ApiKey::KIND];
+const KINDS: [&str; 11] = [
+    OverrideToken::KIND,
+    KeyRing::KIND,
+    Remediation::KIND,
+    Action::KIND,
+    KeptPolicy::KIND,
+    Case::KIND,
+    ApiKey::KIND,
+    Endpoints::KIND,
+    NamedSecret::KIND,
+    Delivery::KIND,
+    Replay::KIND,
+];
 
 /// Verifies all records of a tenant, up to the first that is broken.
 ///

@@ -123,3 +123,32 @@ async fn a_stored_api_key_of_schema_1_opens_is_rotated_and_revoked() {
     assert_eq!(refused.status, 401);
     assert_eq!(verified_tenant(&server).await, (6, 9));
 }
+
+/// Endpoints, their secrets, deliveries to them, and what these deliver; `functions/delivery` goes on with them.
+const OF_WEBHOOKS: [&str; 5] = [
+    include_str!("../records/endpoints-v1.json"),
+    include_str!("../records/secret-v1.json"),
+    include_str!("../records/event-v1.json"),
+    include_str!("../records/delivery-v1.json"),
+    include_str!("../records/replay-v1.json"),
+];
+
+#[tokio::test]
+async fn stored_endpoints_secrets_deliveries_and_replays_of_schema_1_verify_and_what_was_changed_is_found() {
+    let server = Server::start().await;
+    for (kind, from, to) in [
+        ("endpoints#", "127.0.0.1:9/one", "127.0.0.1:9/six"),
+        ("secret#", "callback", "callforth"),
+        ("delivery#", "case.created", "case.resolved"),
+        ("replay#", "running", "walking"),
+    ] {
+        for items in OF_WEBHOOKS {
+            let items: Vec<Value> = serde_json::from_str(items).unwrap();
+            server.table.put_items("countersign", &items).await.unwrap();
+        }
+        assert_eq!(verified_tenant(&server).await, (7, 17));
+        assert!(server.table.tamper("countersign", kind, from, to).await > 0, "{kind}");
+        let verified = countersign::verify::tenant(&server.app.store, &"1".parse().unwrap()).await.unwrap();
+        assert!(verified.broken.unwrap().key.starts_with(kind));
+    }
+}

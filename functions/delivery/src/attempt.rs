@@ -51,7 +51,8 @@ impl Worker {
         let Some(found) = self.app.store.load(&key, deadline).await? else { return Ok(Vec::new()) };
         let delivery = found.record;
         // Word from before: somebody has made this attempt.
-        if !delivery.is_ready(self.app.clock.now()) {
+        let known_at = self.app.clock.now();
+        if !delivery.is_ready(known_at) {
             return Ok(Vec::new());
         }
         let source = &delivery.source;
@@ -64,9 +65,9 @@ impl Worker {
                 match endpoint.map(|endpoint| endpoint.status) {
                     Some(Status::Enabled) => endpoint.cloned(),
                     Some(Status::Disabled { .. }) => {
-                        return self.cancel(&key, Cancelled::EndpointDisabled).await.map(|()| Vec::new());
+                        return self.cancel(&key, Cancelled::EndpointDisabled, known_at).await.map(|()| Vec::new());
                     }
-                    None => return self.cancel(&key, Cancelled::EndpointDeleted).await.map(|()| Vec::new()),
+                    None => return self.cancel(&key, Cancelled::EndpointDeleted, known_at).await.map(|()| Vec::new()),
                 }
             }
         };
@@ -216,9 +217,13 @@ impl Worker {
         self.change(&key, |endpoints, now| endpoints.attempted(&endpoint.id, seen, now)).await.map(|_| ())
     }
 
-    /// Gives a delivery up, because its endpoint is not to be called any more.
-    pub(crate) async fn cancel(&self, key: &Key<Delivery>, why: Cancelled) -> Result<(), Fault> {
-        self.change(key, |delivery, now| delivery.cancel(why, now)).await.map(|_| ())
+    /// Gives a delivery up, because its endpoint was not to be called at `known_at`; unless it was changed since then,
+    /// perhaps by someone who has enabled the endpoint and started the delivery anew.
+    pub(crate) async fn cancel(&self, key: &Key<Delivery>, why: Cancelled, known_at: Timestamp) -> Result<(), Fault> {
+        let rule = |delivery: &Delivery, now| {
+            if delivery.updated_at > known_at { Outcome::Keep } else { delivery.cancel(why, now) }
+        };
+        self.change(key, rule).await.map(|_| ())
     }
 
     /// Changes a record by a rule that refuses nothing, and tells what there is to do then; `None` if there is none.

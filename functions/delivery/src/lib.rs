@@ -127,6 +127,11 @@ impl Worker {
         let deadline = Instant::now() + WITHIN;
         let more = match work.kind() {
             Delivery::KIND => return self.pick_up(lane, work, deadline).await,
+            // These go on for seconds; whatever is planned together with them would wait for its attempts.
+            Endpoints::KIND | Replay::KIND if lane == Lane::Fast => {
+                self.send(Lane::Slow, std::slice::from_ref(work)).await;
+                return Ok(Vec::new());
+            }
             Endpoints::KIND => self.close(work, deadline).await?,
             Replay::KIND => self.replay(work, deadline).await?,
             Action::KIND => self.app.store.tick::<Action>(work, deadline).await?,

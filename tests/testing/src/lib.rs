@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod event_bus;
 pub mod fault;
+pub mod hook;
 pub mod issuer;
 pub mod receiver;
 pub mod runtime;

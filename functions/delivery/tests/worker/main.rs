@@ -1,5 +1,13 @@
 //! The worker on an embedded table, with a receiver on a loopback port and a clock that the test moves.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod arrival;
+mod clock;
+mod closing;
+mod stored;
+mod hostile;
+mod lanes;
+mod quiet;
+mod schedule;
+mod shuffled;
 mod world;
