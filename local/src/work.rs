@@ -1,7 +1,7 @@
 //! Works off both queues in this process, as the worker's function does behind SQS.
 
 use countersign_api::config::Local;
-use countersign_delivery::{Bus, Worker};
+use countersign_delivery::{Bus, Planned, Worker};
 use countersign_domain::Work;
 use countersign_queue::{Lane, LocalQueue, Queue, QueueError, Received, SqsQueue};
 use std::sync::Arc;
@@ -83,9 +83,13 @@ async fn work_off_fast(mut received: mpsc::Receiver<Work>, worker: Worker, stop:
         }
         let (work, worker) = (std::mem::take(&mut batch), worker.clone());
         running.spawn(async move {
-            let planned = worker.plan(Lane::Fast, &work).await;
-            drop(permit);
-            worker.attempt(planned).await;
+            let Planned { attempts, rest } = worker.plan(Lane::Fast, &work).await;
+            let finished = async {
+                // What fails stands in the table, where the clock finds it.
+                worker.finish(rest).await;
+                drop(permit);
+            };
+            tokio::join!(finished, worker.attempt(attempts));
         });
     }
     drain(running).await;

@@ -2,7 +2,8 @@
 
 use crate::attempt::{Sequence, Step};
 use crate::gates::Pass;
-use crate::{Planned, WITHIN, Worker};
+use crate::{Attempts, Planned, Rest, WITHIN, Worker};
+use countersign_api::endpoints_key;
 use countersign_domain::delivery::{Delivery, DeliveryId, First, New, State, Target};
 use countersign_domain::endpoint::{Endpoint, Endpoints};
 use countersign_domain::event::{Event, Source};
@@ -10,10 +11,15 @@ use countersign_domain::{Outcome, Tenant, Work};
 use countersign_queue::Lane;
 use countersign_store::{Call, Committed, Error, Fault, Key, Untold};
 use futures_util::future::{join_all, try_join_all};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio::time::Instant;
 
+/// To how many targets' deliveries are made at the same time that nobody waits for: a tenant may have many slow
+/// endpoints, and the table is there for others, too.
+const AT_ONCE: usize = 4;
+
 /// The events of a record's changes for one target, in order.
+#[derive(Debug)]
 pub(crate) struct Share {
     pub(crate) tenant: Tenant,
     pub(crate) target: Target,
@@ -22,8 +28,19 @@ pub(crate) struct Share {
     pub(crate) events: Vec<(Source, Event)>,
 }
 
+/// A record's changes that are told once deliveries are made for the targets which can wait.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    works: Vec<(usize, Work)>,
+    changes: Vec<Untold>,
+    left: Vec<Share>,
+}
+
+/// Where the events of some tenants go, by the keys of their endpoints.
+type Known = Result<HashMap<String, Result<Endpoints, Fault>>, Fault>;
+
 impl Worker {
-    /// Tells the targets of all these changes.
+    /// Tells the targets of all these changes, the slow ones not yet.
     pub(crate) async fn fan_out(&self, changes: &[(usize, &Work)]) -> Planned {
         if changes.is_empty() {
             return Planned::default();
@@ -48,59 +65,98 @@ impl Worker {
         let tenants = read.iter().filter_map(|(_, untold)| Some(&untold.as_ref().ok()?.first()?.tenant));
         let endpoints = self.endpoints_of(tenants, deadline).await;
         let told = read.into_iter().map(|(works, untold)| self.tell_of(works, untold, &endpoints, deadline));
-        let (mut all, mut done) = (Planned::default(), Vec::new());
-        for (planned, told) in join_all(told).await {
-            all.attempts.extend(planned.attempts);
-            all.failed.extend(planned.failed);
-            done.extend(told);
-        }
-        if let Err(fault) = self.app.store.told(&done, deadline).await {
-            tracing::warn!(%fault, "the clock will have these changes told again, to nobody new");
+        let mut all = Planned::default();
+        for planned in join_all(told).await {
+            all.extend(planned);
         }
         all
     }
 
-    async fn endpoints_of<'a>(
-        &self,
-        tenants: impl Iterator<Item = &'a Tenant>,
-        deadline: Instant,
-    ) -> HashMap<Tenant, Result<Option<Endpoints>, Fault>> {
-        let tenants: std::collections::HashSet<Tenant> = tenants.cloned().collect();
-        let read = tenants.into_iter().map(|tenant| async move {
-            let endpoints = self.endpoints(&tenant, deadline).await;
-            (tenant, endpoints)
-        });
-        join_all(read).await.into_iter().collect()
+    /// Tells the slow targets, and notes what was told; the places of what should be sent again by the queue.
+    pub async fn finish(&self, rest: Rest) -> Vec<usize> {
+        let Rest { tellings, mut failed } = rest;
+        let mut told = Vec::new();
+        for Telling { works, changes, left } in tellings {
+            match self.make_for_later(left).await {
+                Ok(()) => told.extend(changes),
+                Err(fault) => failed.extend(self.put_all_off(&works, &fault).await),
+            }
+        }
+        if let Err(fault) = self.app.store.told(&told, Instant::now() + WITHIN).await {
+            tracing::warn!(%fault, "the clock will have these changes told again, to nobody new");
+        }
+        failed
     }
 
-    /// What is to be attempted because of a record's changes, and the changes that were told.
+    async fn make_for_later(&self, shares: Vec<Share>) -> Result<(), Fault> {
+        let mut shares = shares.into_iter();
+        loop {
+            let some: Vec<_> = shares.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let deadline = Instant::now() + WITHIN;
+            try_join_all(some.into_iter().map(|share| self.make(share, None, None, deadline))).await?;
+        }
+    }
+
+    async fn put_all_off(&self, works: &[(usize, Work)], fault: &Fault) -> Vec<usize> {
+        join_all(works.iter().map(|(place, work)| self.put_off(*place, work, fault)))
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// The endpoints of all these tenants, in one read.
+    async fn endpoints_of<'a>(&self, tenants: impl Iterator<Item = &'a Tenant>, deadline: Instant) -> Known {
+        let tenants: HashSet<&Tenant> = tenants.collect();
+        let keys: Vec<Key<Endpoints>> = tenants.into_iter().map(endpoints_key).collect();
+        self.app.store.load_all(&keys, deadline).await
+    }
+
+    /// What is to be attempted because of a record's changes, and what is left to tell.
     async fn tell_of(
         &self,
         works: Vec<(usize, &Work)>,
         untold: Result<Vec<Untold>, Fault>,
-        endpoints: &HashMap<Tenant, Result<Option<Endpoints>, Fault>>,
+        endpoints: &Known,
         deadline: Instant,
-    ) -> (Planned, Vec<Untold>) {
-        let attempts = async {
-            let untold = untold?;
-            let Some(tenant) = untold.first().map(|change| change.tenant.clone()) else {
-                return Ok((Vec::new(), Vec::new()));
-            };
-            let endpoints = endpoints.get(&tenant).cloned().unwrap_or(Ok(None))?;
-            let shares = self.shares(&untold, endpoints.as_ref());
-            let sequences = try_join_all(shares.into_iter().map(|share| self.deliver(share, deadline))).await?;
-            Ok((sequences.into_iter().flatten().collect(), untold))
-        };
-        match attempts.await {
-            Ok((attempts, told)) => (Planned { attempts, failed: Vec::new() }, told),
-            Err(fault) => {
-                let mut all = Planned::default();
-                for (place, work) in works {
-                    all.failed.extend(self.put_off(place, work, &fault).await.failed);
-                }
-                (all, Vec::new())
+    ) -> Planned {
+        let works: Vec<_> = works.into_iter().map(|(place, work)| (place, work.clone())).collect();
+        match self.tell_now(untold, endpoints, deadline).await {
+            Ok((attempts, changes, left)) => {
+                let tellings = vec![Telling { works, changes, left }];
+                Planned { attempts: Attempts(attempts), rest: Rest { tellings, failed: Vec::new() } }
+            }
+            Err(fault) => Planned::failed(self.put_all_off(&works, &fault).await),
+        }
+    }
+
+    /// Makes the deliveries that can be attempted here and now; also the changes, and the shares that are left.
+    async fn tell_now(
+        &self,
+        untold: Result<Vec<Untold>, Fault>,
+        endpoints: &Known,
+        deadline: Instant,
+    ) -> Result<(Vec<Sequence>, Vec<Untold>, Vec<Share>), Fault> {
+        let changes = untold?;
+        let Some(tenant) = changes.first().map(|change| &change.tenant) else { return Ok(Default::default()) };
+        let endpoints = endpoints.as_ref().map_err(Fault::clone)?.get(endpoints_key(tenant).as_str());
+        let endpoints = endpoints.map(Result::as_ref).transpose().map_err(Fault::clone)?;
+        let shares = self.shares(&changes, endpoints);
+        let lanes = shares.iter().map(|share| self.lane(&share.tenant, share.endpoint.as_ref(), deadline));
+        let lanes = join_all(lanes).await;
+        let (mut made, mut left) = (Vec::new(), Vec::new());
+        for (share, lane) in shares.into_iter().zip(lanes) {
+            let pass = if lane == Lane::Fast { self.gates.enter(&share.target) } else { None };
+            match pass {
+                Some(pass) => made.push(self.make(share, Some(pass), None, deadline)),
+                None => left.push(share),
             }
         }
+        let made = try_join_all(made).await?;
+        Ok((made.into_iter().flatten().collect(), changes, left))
     }
 
     /// Which events go to which target.
@@ -125,21 +181,14 @@ impl Worker {
         shares
     }
 
-    /// Makes the deliveries of a share: to be attempted here and now if there is room, else on the slow lane.
-    pub(crate) async fn deliver(&self, share: Share, deadline: Instant) -> Result<Option<Sequence>, Fault> {
-        let lane = self.lane(&share.tenant, share.endpoint.as_ref(), deadline).await;
-        self.make(share, lane, None, deadline).await
-    }
-
-    /// Makes the deliveries of a share on a lane.
+    /// Makes the deliveries of a share: to be attempted here and now by whoever has a pass, else on the slow lane.
     pub(crate) async fn make(
         &self,
         share: Share,
-        lane: Lane,
+        pass: Option<Pass>,
         run: Option<&str>,
         deadline: Instant,
     ) -> Result<Option<Sequence>, Fault> {
-        let pass = if lane == Lane::Fast { self.gates.enter(&share.target) } else { None };
         let mut made = Vec::new();
         for (position, (source, event)) in share.events.iter().enumerate() {
             // Only the first attempt begins now; by the time of the last one a claim could be over.

@@ -13,6 +13,7 @@ mod targets;
 pub use bus::Bus;
 
 use crate::attempt::Sequence;
+use crate::fan_out::Telling;
 use crate::gates::Gates;
 use crate::targets::Crowded;
 use countersign_api::App;
@@ -43,13 +44,40 @@ pub struct Worker {
     crowded: Arc<Crowded>,
 }
 
-/// What is left to do of some work once the table knows of it: attempts, which may take their time.
+/// What is left to do of some work, so that nothing holds up an attempt that can be made at once.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Planned {
-    attempts: Vec<Sequence>,
+    /// Attempts, which may take their time.
+    pub attempts: Attempts,
+    /// What concerns only the table.
+    pub rest: Rest,
+}
+
+/// Attempts that are to be made now.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Attempts(Vec<Sequence>);
+
+/// Deliveries that are to be made for the slow lane, and changes that are told then.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Rest {
+    tellings: Vec<Telling>,
     /// The places of what the worker could neither do nor put off.
-    pub failed: Vec<usize>,
+    failed: Vec<usize>,
+}
+
+impl Planned {
+    fn failed(places: Vec<usize>) -> Self {
+        Self { rest: Rest { failed: places, ..Rest::default() }, ..Self::default() }
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.attempts.0.extend(other.attempts.0);
+        self.rest.tellings.extend(other.rest.tellings);
+        self.rest.failed.extend(other.rest.failed);
+    }
 }
 
 impl Worker {
@@ -62,13 +90,12 @@ impl Worker {
     /// Does all of it, at the same time; the places of what should be sent again by the queue.
     pub async fn handle(&self, lane: Lane, work: &[Work]) -> Vec<usize> {
         // Boxed: these are large, and what holds them would be larger.
-        let planned = Box::pin(self.plan(lane, work)).await;
-        let failed = planned.failed.clone();
-        Box::pin(self.attempt(planned)).await;
+        let Planned { attempts, rest } = Box::pin(self.plan(lane, work)).await;
+        let (failed, ()) = futures_util::join!(Box::pin(self.finish(rest)), Box::pin(self.attempt(attempts)));
         failed
     }
 
-    /// Does what concerns only the table, and says which attempts are to be made.
+    /// Says which attempts are to be made, and what there is to do beside them.
     pub async fn plan(&self, lane: Lane, work: &[Work]) -> Planned {
         let now = self.app.clock.now();
         let (early, timely): (Vec<_>, Vec<_>) = work.iter().enumerate().partition(|(_, work)| work.at > now);
@@ -80,15 +107,14 @@ impl Worker {
         );
         let mut all = Planned::default();
         for planned in [again, told].into_iter().chain(looked) {
-            all.attempts.extend(planned.attempts);
-            all.failed.extend(planned.failed);
+            all.extend(planned);
         }
         all
     }
 
     /// Makes the attempts: those to one target that belong together one after the other, all others at the same time.
-    pub async fn attempt(&self, planned: Planned) {
-        join_all(planned.attempts.into_iter().map(|sequence| self.attempt_in_order(sequence))).await;
+    pub async fn attempt(&self, attempts: Attempts) {
+        join_all(attempts.0.into_iter().map(|sequence| self.attempt_in_order(sequence))).await;
     }
 
     /// Word that came early, by a clock that is ahead of ours, comes again.
@@ -98,28 +124,26 @@ impl Worker {
             Ok(()) => Planned::default(),
             Err(error) => {
                 tracing::warn!(%error, "not sent again");
-                Planned { failed: early.iter().map(|(place, _)| *place).collect(), ..Planned::default() }
+                Planned::failed(early.iter().map(|(place, _)| *place).collect())
             }
         }
     }
 
     async fn look_or_put_off(&self, lane: Lane, place: usize, work: &Work) -> Planned {
         match self.look(lane, work).await {
-            Ok(attempts) => Planned { attempts, failed: Vec::new() },
-            Err(fault) => self.put_off(place, work, &fault).await,
+            Ok(attempts) => Planned { attempts: Attempts(attempts), rest: Rest::default() },
+            Err(fault) => Planned::failed(self.put_off(place, work, &fault).await.into_iter().collect()),
         }
     }
 
-    /// Puts off what cannot be done now, so that it blocks nothing else.
-    async fn put_off(&self, place: usize, work: &Work, fault: &Fault) -> Planned {
+    /// Puts off what cannot be done now, so that it blocks nothing else; its place, if that fails, too.
+    async fn put_off(&self, place: usize, work: &Work, fault: &Fault) -> Option<usize> {
         tracing::warn!(%fault, key = work.shown(), change = work.change, "put off");
         let deadline = Instant::now() + WITHIN;
-        let mut planned = Planned::default();
-        if let Err(fault) = self.app.store.put_off(work, self.app.clock.now(), deadline).await {
-            tracing::warn!(%fault, key = work.shown(), "not put off");
-            planned.failed.push(place);
-        }
-        planned
+        let put_off = self.app.store.put_off(work, self.app.clock.now(), deadline).await;
+        let fault = put_off.err()?;
+        tracing::warn!(%fault, key = work.shown(), "not put off");
+        Some(place)
     }
 
     /// Looks at a record whose time has come.

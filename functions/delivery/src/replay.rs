@@ -6,7 +6,6 @@ use countersign_domain::delivery::Target;
 use countersign_domain::endpoint::Status;
 use countersign_domain::event::KINDS;
 use countersign_domain::replay::{Replay, ReplayState};
-use countersign_queue::Lane;
 use countersign_store::{Fault, Key, Window};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -52,7 +51,7 @@ impl Worker {
         let page = self.app.store.events(window, from, PAGE, deadline).await?;
         for share in self.shares(&page.changes, Some(&endpoints)) {
             if matches!(share.target, Target::Endpoint { .. }) {
-                self.make(share, Lane::Slow, Some(replay.id.as_str()), deadline).await?;
+                self.make(share, None, Some(replay.id.as_str()), deadline).await?;
             }
         }
         Ok(page.next)

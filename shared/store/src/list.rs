@@ -250,6 +250,23 @@ impl Store {
         found.await?.iter().map(|pointer| Key::read(item::get_text(pointer, "of")?).ok_or_else(foreign)).collect()
     }
 
+    /// The records with these keys that exist, by their partition keys, each as it is now; one that cannot be read is
+    /// nobody else's fault.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub async fn load_all<R: Record>(
+        &self,
+        keys: &[Key<R>],
+        deadline: Instant,
+    ) -> Result<HashMap<String, Result<R, Fault>>, Fault> {
+        let position = |key: &Key<R>| Position { listed_sk: String::new(), pk: key.pk(), sk: item::RECORD.to_owned() };
+        let positions: Vec<_> = keys.iter().map(position).collect();
+        let items = self.batch_get(&positions, false, deadline).await?;
+        let read = |((pk, _), item)| (pk, item::read_record(&item).map(|found| found.record));
+        Ok(items.into_iter().map(read).collect())
+    }
+
     /// How many records wait in an inbox of the tenant; counting ends at `at_most`.
     ///
     /// # Errors

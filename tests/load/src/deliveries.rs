@@ -7,6 +7,7 @@ use crate::receiver::{Arrival, Manner, Receiver};
 use crate::report::{mebibytes, milliseconds, quantile, rate, row};
 use crate::server::Server;
 use crate::{phase, usage};
+use countersign_domain::Timestamp;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -158,11 +159,12 @@ async fn make(events: usize, connections: usize, server: &Server) -> Result<f64,
     Ok(rate(events, minted.elapsed))
 }
 
-pub(crate) fn since(before: countersign_domain::Timestamp, after: countersign_domain::Timestamp) -> Duration {
+/// From one moment to a later one.
+pub(crate) fn since(before: Timestamp, after: Timestamp) -> Duration {
     Duration::try_from(after.duration_since(before)).unwrap_or_default()
 }
 
-fn span(mut times: impl Iterator<Item = countersign_domain::Timestamp>) -> Duration {
+fn span(mut times: impl Iterator<Item = Timestamp>) -> Duration {
     let Some(first) = times.next() else { return Duration::ZERO };
     since(first, times.last().unwrap_or(first))
 }

@@ -8,6 +8,7 @@ use crate::phase;
 use crate::receiver::{Manner, Receiver};
 use crate::report::{milliseconds, quantile};
 use crate::server::Server;
+use countersign_domain::Timestamp;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +32,7 @@ enum Beside {
     Waiting,
 }
 
-/// How long it took from the decision to its arrival, in each of the settings, shortest first.
+/// How long it took from the answer to a decision to its arrival, in each of the settings, shortest first.
 pub(crate) struct Isolation {
     settings: [(Beside, Vec<Duration>); 3],
     waiting: usize,
@@ -93,14 +94,17 @@ async fn measure(
     let mut tokens = minted.read;
     tokens.truncate(events + WARM_UP);
     let mut interval = tokio::time::interval(EVERY);
+    let mut answered = Vec::new();
     for token in tokens {
         interval.tick().await;
         phase::run(&server.address, 1, Decide(vec![token])).await?.whole()?;
+        answered.push(Timestamp::now());
     }
     receiver.taken(events + WARM_UP).await?;
     let mut arrivals = receiver.arrivals();
     arrivals.retain(|arrival| arrival.endpoint.starts_with(Manner::Well.path()));
-    Ok(arrivals.iter().skip(WARM_UP).map(|arrival| since(arrival.occurred_at, arrival.at)).collect())
+    let took = answered.into_iter().zip(arrivals).map(|(answered, arrival)| since(answered, arrival.at));
+    Ok(took.skip(WARM_UP).collect())
 }
 
 impl Beside {

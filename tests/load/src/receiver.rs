@@ -38,7 +38,6 @@ pub(crate) struct Arrival {
     pub(crate) endpoint: String,
     /// The event's id.
     pub(crate) event: String,
-    pub(crate) occurred_at: Timestamp,
     pub(crate) at: Timestamp,
 }
 
@@ -128,14 +127,11 @@ async fn until(count: usize, so_far: impl Fn() -> usize) -> Result<(), Failure> 
 async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> StatusCode {
     let at = Timestamp::now();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (Some(event), Some(occurred_at)) = (body["event_id"].as_str(), body["occurred_at"].as_str()) else {
-        return StatusCode::BAD_REQUEST;
-    };
+    let Some(event) = body["event_id"].as_str() else { return StatusCode::BAD_REQUEST };
     let (endpoint, event) = (uri.path().to_owned(), event.to_owned());
-    let occurred_at = occurred_at.parse().unwrap_or(at);
     let down = endpoint.starts_with(Manner::Down.path()) && !shared.recovered.load(Ordering::Relaxed);
     let hanging = endpoint.starts_with(Manner::Hanging.path());
-    let arrival = Arrival { endpoint: endpoint.clone(), event: event.clone(), occurred_at, at };
+    let arrival = Arrival { endpoint: endpoint.clone(), event: event.clone(), at };
     shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
     if hanging {
         tokio::time::sleep(FOR_EVER).await;

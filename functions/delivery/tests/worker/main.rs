@@ -4,10 +4,10 @@
 mod arrival;
 mod clock;
 mod closing;
-mod stored;
 mod hostile;
 mod lanes;
 mod quiet;
 mod schedule;
 mod shuffled;
+mod stored;
 mod world;
