@@ -30,7 +30,7 @@ async fn a_deadline_is_due_from_its_moment_on_until_it_has_passed() {
     world.clock.advance(Duration::from_micros(1));
     let found = due_records(&world).await;
     let work = Work { key: key.as_str().to_owned(), change: None, at: deadline_at };
-    assert_eq!(found.iter().map(Due::work).collect::<Vec<_>>(), [work.clone()]);
+    assert_eq!(found.iter().map(Due::work).collect::<Vec<_>>(), std::slice::from_ref(&work));
     for told in [1, 0] {
         let more = world.store.tick::<Job>(&work, deadline()).await.unwrap();
         assert_eq!(more.len(), told, "only what happens now is told");
