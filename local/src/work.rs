@@ -76,11 +76,11 @@ async fn work_off_fast(mut received: mpsc::Receiver<Work>, worker: Worker, stop:
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         while running.try_join_next().is_some() {}
-        let Ok(permit) = Arc::clone(&planning).acquire_owned().await else { break };
-        tokio::select! {
-            taken = received.recv_many(&mut batch, BATCH) => if taken == 0 { break },
-            () = stopped(stop.clone()) => break,
-        }
+        let next = async {
+            let permit = Arc::clone(&planning).acquire_owned().await.ok()?;
+            (received.recv_many(&mut batch, BATCH).await > 0).then_some(permit)
+        };
+        let Some(permit) = until(&stop, next).await.flatten() else { break };
         let (work, worker) = (std::mem::take(&mut batch), worker.clone());
         running.spawn(async move {
             let Planned { attempts, rest } = worker.plan(Lane::Fast, &work).await;
@@ -100,14 +100,11 @@ async fn work_off_slow(mut received: mpsc::Receiver<Work>, worker: Worker, stop:
     let mut running = JoinSet::new();
     loop {
         while running.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let work = tokio::select! {
-            work = received.recv() => match work {
-                Some(work) => work,
-                None => break,
-            },
-            () = stopped(stop.clone()) => break,
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((place, received.recv().await?))
         };
+        let Some((place, work)) = until(&stop, next).await.flatten() else { break };
         let worker = worker.clone();
         running.spawn(async move {
             let _place = place;
@@ -122,11 +119,11 @@ async fn work_off_sqs(queue: &SqsQueue, lane: Lane, worker: Worker, stop: watch:
     let mut running = JoinSet::new();
     loop {
         while running.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let received = tokio::select! {
-            received = queue.receive(lane) => received,
-            () = stopped(stop.clone()) => break,
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((place, queue.receive(lane).await))
         };
+        let Some((place, received)) = until(&stop, next).await.flatten() else { break };
         let received = match received {
             Ok(received) => received,
             Err(error) => {
@@ -162,9 +159,14 @@ async fn handle_received(
     Ok(())
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that nobody is left who could say it: stop as well.
-    let _ = stop.wait_for(|stop| *stop).await;
+/// What `next` comes to, unless the process is asked to stop before.
+async fn until<T>(stop: &watch::Receiver<bool>, next: impl Future<Output = T>) -> Option<T> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        next = next => Some(next),
+        // An error means that nobody is left who could say it: stop as well.
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
 }
 
 /// What does not end in time is given up: its claims will be over, and others make the attempts again.

@@ -100,7 +100,7 @@ impl Worker {
                 Ok(true) => break,
                 Ok(false) => {}
                 // The claim will be over, and the attempt is made again.
-                Err(reason) => tracing::warn!(reason, delivery = %step.delivery.id, "attempt not made or not recorded"),
+                Err(fault) => tracing::warn!(%fault, delivery = %step.delivery.id, "attempt not made or not recorded"),
             }
         }
         drop(pass);
@@ -110,31 +110,43 @@ impl Worker {
     }
 
     /// Whether the target let the attempt time out.
-    async fn attempt_one(&self, tenant: &Tenant, endpoint: Option<&Endpoint>, step: &Step) -> Result<bool, String> {
-        let said = |fault: Fault| fault.to_string();
+    async fn attempt_one(&self, tenant: &Tenant, endpoint: Option<&Endpoint>, step: &Step) -> Result<bool, Fault> {
+        let signers = match endpoint {
+            None => Ok(None),
+            Some(endpoint) => self.app.signers(tenant, endpoint, Instant::now() + WITHIN).await.map(Some),
+        };
+        if let Err(Unsent::Ours(reason)) = &signers {
+            // Ours to mend: it counts as no attempt, and comes back less and less often.
+            tracing::error!(reason, delivery = %step.delivery.id, "nothing can be sent");
+            let now = self.app.clock.now();
+            let work = work_of(tenant, &step.delivery, now);
+            return self.app.store.put_off(&work, now, Instant::now() + WITHIN).await.map(|()| false);
+        }
         let key: Key<Delivery> = Key::new(tenant, step.delivery.id.as_str());
-        let Some(delivery) = self.claim(&key, &step.delivery).await.map_err(said)? else { return Ok(false) };
+        let Some(delivery) = self.claim(&key, &step.delivery).await? else { return Ok(false) };
         let State::Claimed { attempt, at, .. } = delivery.state else { return Ok(false) };
         let claim = Claim { delivery: &delivery, attempt, at };
         let timeout = Duration::try_from(self.schedule.timeout).unwrap_or_default();
-        let attempted = match (&delivery.target, endpoint) {
-            (Target::Endpoint { .. }, Some(endpoint)) => {
-                let deadline = Instant::now() + timeout;
-                match self.app.send(endpoint, &step.event, timeout, deadline).await {
+        let attempted = match (&delivery.target, endpoint, signers) {
+            (Target::Endpoint { .. }, Some(endpoint), Ok(Some(signers))) => {
+                match self.app.send(endpoint, &step.event, &signers, timeout).await {
                     Ok(attempted) => attempted,
-                    Err(Unsent::Unsigned(reason)) => unsent(reason),
-                    Err(Unsent::Ours(reason)) => return Err(reason),
+                    Err(Unsent::Unsigned(reason) | Unsent::Ours(reason)) => unsent(reason),
                 }
             }
-            (Target::Bus { name }, _) => match &self.bus {
+            (Target::Endpoint { .. }, _, Err(Unsent::Unsigned(reason) | Unsent::Ours(reason))) => unsent(reason),
+            (Target::Endpoint { id }, _, Ok(_)) => return Err(Fault::Corrupt(format!("{id} was not read"))),
+            (Target::Bus { name }, ..) => match &self.bus {
                 Some(bus) if bus.name() == name => bus.put(&step.event, timeout).await,
                 Some(_) | None => unsent(format!("the event bus {name} is no longer configured")),
             },
-            (Target::Endpoint { id }, None) => return Err(format!("{id} was not read")),
         };
-        self.record(&key, &claim, endpoint, &attempted).await.map_err(said)?;
-        if let Some(endpoint) = endpoint {
-            self.learn(tenant, endpoint, &attempted).await.map_err(said)?;
+        self.record(&key, &claim, endpoint, &attempted).await?;
+        if let Some(endpoint) = endpoint
+            && let Err(fault) = self.learn(tenant, endpoint, &attempted).await
+        {
+            // The next attempt shows the same.
+            tracing::warn!(%fault, endpoint = %endpoint.id, "not remembered of the endpoint");
         }
         Ok(attempted.timed_out)
     }

@@ -237,7 +237,11 @@ pub(crate) async fn test<C: Caller>(
         data: json!({}),
     };
     let timeout = Duration::try_from(app.schedule.timeout).unwrap_or_default().min(LONGEST_TEST);
-    let tested = match app.send(&endpoint, &event, call.at_most(timeout), call.deadline()).await {
+    let sent = async {
+        let signers = app.signers(tenant, &endpoint, call.deadline()).await?;
+        app.send(&endpoint, &event, &signers, call.at_most(timeout)).await
+    };
+    let tested = match sent.await {
         Ok(attempted) => Tested {
             success: attempted.succeeded(),
             status_code: attempted.status,

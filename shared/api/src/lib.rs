@@ -41,4 +41,4 @@ pub use policies::Policies;
 pub use problem::{Detail, Place, Problem};
 pub use sealing::{RootKey, Sealer};
 pub use secrets::{Rotating, SecretText, Secrets, SecretsError};
-pub use webhook::{Outgoing, Unsent, endpoints_key, seal_endpoint_secret, seal_named_secret, secret_key};
+pub use webhook::{Outgoing, Signers, Unsent, endpoints_key, seal_endpoint_secret, seal_named_secret, secret_key};

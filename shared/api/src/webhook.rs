@@ -13,6 +13,7 @@ use countersign_domain::{Tenant, webhook_signature};
 use countersign_outbound::{Allowed, Attempted, Outbound, OutboundError, Resolver};
 use countersign_store::{Fault, Key};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -62,6 +63,15 @@ impl From<OutboundError> for Problem {
     fn from(error: OutboundError) -> Self {
         tracing::error!(%error, "nothing can be called");
         Self::unavailable()
+    }
+}
+
+/// The bytes that sign for an endpoint, newest first.
+pub struct Signers(Vec<Vec<u8>>);
+
+impl fmt::Debug for Signers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signers(..)")
     }
 }
 
@@ -136,11 +146,10 @@ impl App {
         &self,
         endpoint: &Endpoint,
         event: &Event,
+        signers: &Signers,
         within: Duration,
-        deadline: Instant,
     ) -> Result<Attempted, Unsent> {
-        let secrets = self.signing(&event.tenant, endpoint, deadline).await?;
-        let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
+        let secrets: Vec<&[u8]> = signers.0.iter().map(Vec::as_slice).collect();
         let body = event.body();
         let timestamp = self.clock.now().as_second();
         let signed = webhook_signature::headers(&secrets, event.id, timestamp, body.as_bytes())
@@ -158,15 +167,20 @@ impl App {
         Ok(self.outgoing.client()?.post(&endpoint.url, headers, Bytes::from(body), within).await)
     }
 
-    /// The bytes that sign for an endpoint now, newest first.
-    async fn signing(&self, tenant: &Tenant, endpoint: &Endpoint, deadline: Instant) -> Result<Vec<Vec<u8>>, Unsent> {
+    /// What signs for an endpoint now; asked for before an attempt is claimed, so that none is claimed in vain.
+    ///
+    /// # Errors
+    /// There is nothing to sign with, or it cannot be had now.
+    pub async fn signers(&self, tenant: &Tenant, endpoint: &Endpoint, deadline: Instant) -> Result<Signers, Unsent> {
+        self.outgoing.client()?;
         let sealer = self.secrets.sealer().await?;
         match &endpoint.secret {
             Secret::Own { .. } => {
                 let key = endpoints_key(tenant);
                 let open = |sealed: &Sealed| sealer.open(key.as_str(), endpoint.id.as_str(), &sealed.0);
                 let opened: Option<Vec<_>> = endpoint.secret.signing(self.clock.now()).into_iter().map(open).collect();
-                opened.ok_or_else(|| Unsent::Ours(format!("the secret of {} does not open", endpoint.id)))
+                let opened = opened.ok_or_else(|| Unsent::Ours(format!("the secret of {} does not open", endpoint.id)));
+                opened.map(Signers)
             }
             Secret::Named { id } => {
                 let key = secret_key(tenant, id);
@@ -176,7 +190,7 @@ impl App {
                 let opened = sealer.open(key.as_str(), NAMED, &found.record.value.0);
                 let opened = opened.and_then(|bytes| String::from_utf8(bytes).ok());
                 let value = opened.ok_or_else(|| Unsent::Ours(format!("the secret {id} does not open")))?;
-                Ok(vec![signing_bytes(&value)])
+                Ok(Signers(vec![signing_bytes(&value)]))
             }
         }
     }

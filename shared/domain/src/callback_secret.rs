@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::{convert::Infallible, str::FromStr};
 
 /// How a secret begins that stands for bytes, as Standard Webhooks writes them.
-const WHSEC: &str = "whsec_";
+pub const WHSEC: &str = "whsec_";
 
 /// The id under which a secret is registered: 1 to 64 of `A-Z a-z 0-9 _ . -`, compared as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
