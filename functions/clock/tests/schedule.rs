@@ -18,6 +18,9 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+/// Work with the delay, in seconds, with which it was sent.
+type Words = Vec<(Work, i64)>;
+
 const TABLE: &str = "countersign-prod";
 const QUEUE: &str = "countersign-delivery";
 const ROOT_KEY: &str = "countersign/prod/root-key";
@@ -103,7 +106,7 @@ impl Deployment {
     }
 
     /// What is on its way to the worker about records, by their keys, and everything else; each with its delay.
-    fn sent(&self) -> (Vec<(Work, i64)>, Vec<(Work, i64)>) {
+    fn sent(&self) -> (Words, Words) {
         let read = |sent: Sent| {
             assert_eq!(sent.queue, QUEUE);
             (serde_json::from_str::<Work>(&sent.body).unwrap(), sent.delay_seconds)
