@@ -17,7 +17,6 @@ mod cases_access;
 mod cases_feed;
 mod cases_races;
 mod crash;
-mod crash_points;
 mod dependencies;
 mod event_bus;
 mod hostile;

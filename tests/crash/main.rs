@@ -1,7 +1,8 @@
 //! A process that dies at every single point between a decision and the recorded arrival of word of it: whoever comes
 //! after it sees to it that each target hears of the decision, under the same event id.
 
-use crate::server::{CUSTOMER, EVENT, decision_body, send};
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use countersign::{Runner, Table, data};
 use countersign_api::config::Local;
 use countersign_api::{App, endpoints_key, install_crypto, seal_endpoint_secret};
@@ -14,7 +15,7 @@ use countersign_testing::hook::{Asked, Hooked, Moment};
 use countersign_testing::receiver::{Receiver, Reply};
 use futures_util::future::join_all;
 use reqwest::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
@@ -29,11 +30,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
+const EVENT: &str = "evt-1";
 const DATA: &str = "COUNTERSIGN_CRASH_DATA";
 const POINT: &str = "COUNTERSIGN_CRASH_POINT";
 const URLS: &str = "COUNTERSIGN_CRASH_URLS";
 /// How many processes live at the same time.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 6;
 /// Whatever is waited for comes sooner, or never: word that died with a process is said again after a minute.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -235,7 +238,7 @@ impl Dying {
     async fn start(data: &Path, point: Point, urls: Option<&str>) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command
-            .args(["crash_points::a_process_that_dies", "--exact", "--ignored", "--nocapture"])
+            .args(["a_process_that_dies", "--exact", "--ignored", "--nocapture"])
             .env(DATA, data)
             .env(POINT, point.to_text())
             .stdin(Stdio::piped())
@@ -276,15 +279,17 @@ impl Dying {
     /// Mints a token that the world has heard of; its jti.
     async fn mint(&mut self, client: &Client) -> String {
         let body = json!({ "customer_id": CUSTOMER, "event_id": EVENT });
-        let minted = send(client.post(format!("{}/tokens/override", self.management)).json(&body)).await;
+        let minted = client.post(format!("{}/tokens/override", self.management)).json(&body).send().await.unwrap();
+        let minted: Value = minted.json().await.unwrap();
         assert_eq!(self.settled().await, Some(0));
-        minted.json()["jti"].as_str().unwrap().to_owned()
+        minted["jti"].as_str().unwrap().to_owned()
     }
 
     /// Decides on it; the answer may never come.
     async fn decide(&self, client: &Client, jti: &str) {
         let url = format!("{}/overrides/{EVENT}/decide", self.management);
-        if let Ok(answer) = client.post(url).json(&decision_body(jti, "approve")).send().await {
+        let decision = json!({ "override_jti": jti, "customer_id": CUSTOMER, "decision": "approve" });
+        if let Ok(answer) = client.post(url).json(&decision).send().await {
             assert_eq!(answer.status(), 200);
         }
     }
