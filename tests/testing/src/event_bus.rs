@@ -83,8 +83,9 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let Some(entries) = request["Entries"].as_array().filter(|entries| (1..=10).contains(&entries.len())) else {
         return aws::refuse(StatusCode::BAD_REQUEST, "ValidationException");
     };
-    shared.entries.send_modify(|all| all.extend(entries.iter().cloned()));
+    // Before anyone can know that the entries have come, and ask for another conduct.
     let conduct = *shared.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.entries.send_modify(|all| all.extend(entries.iter().cloned()));
     match conduct {
         Conduct::Works => {
             let put: Vec<_> = (0..entries.len()).map(|n| json!({ "EventId": format!("event-{n}") })).collect();
