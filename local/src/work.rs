@@ -1,7 +1,7 @@
 //! Works off both queues in this process, as the worker's function does behind SQS.
 
 use countersign_api::config::Local;
-use countersign_delivery::{Bus, Planned, Worker};
+use countersign_delivery::{Bus, Worker};
 use countersign_domain::Work;
 use countersign_queue::{Lane, LocalQueue, Queue, QueueError, Received, SqsQueue};
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 /// How much word is taken up together.
-const BATCH: usize = 16;
-/// How many batches the table is asked about at the same time.
-const PLANNING: usize = 8;
+const BATCH: usize = 32;
+/// How many batches the table is asked about at the same time: few, so that under load they are full.
+const PLANNING: usize = 2;
 /// How much is done at the same time on the slow lane.
 const SLOW: usize = 32;
 /// How long what is in flight may take once the process is asked to stop.
@@ -78,18 +78,16 @@ async fn work_off_fast(mut received: mpsc::Receiver<Work>, worker: Worker, stop:
         while running.try_join_next().is_some() {}
         let next = async {
             let permit = Arc::clone(&planning).acquire_owned().await.ok()?;
+            worker.has_room().await;
             (received.recv_many(&mut batch, BATCH).await > 0).then_some(permit)
         };
         let Some(permit) = until(&stop, next).await.flatten() else { break };
         let (work, worker) = (std::mem::take(&mut batch), worker.clone());
         running.spawn(async move {
-            let Planned { attempts, rest } = worker.plan(Lane::Fast, &work).await;
-            let finished = async {
-                // What fails stands in the table, where the clock finds it.
-                worker.finish(rest).await;
-                drop(permit);
-            };
-            tokio::join!(finished, worker.attempt(attempts));
+            let planned = worker.plan(Lane::Fast, &work).await;
+            drop(permit);
+            // What fails stands in the table, where the clock finds it.
+            worker.carry_out(planned).await;
         });
     }
     drain(running).await;

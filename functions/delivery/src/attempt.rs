@@ -74,7 +74,7 @@ impl Worker {
         let pass = match lane {
             Lane::Slow => None,
             Lane::Fast => {
-                let lane = self.lane(&tenant, endpoint.as_ref(), deadline).await;
+                let lane = self.lane(&tenant, &delivery.target, endpoint.as_ref(), deadline).await;
                 let pass = if lane == Lane::Fast { self.gates.enter(&delivery.target) } else { None };
                 if pass.is_none() {
                     self.send(Lane::Slow, std::slice::from_ref(work)).await;
@@ -94,23 +94,37 @@ impl Worker {
     /// Makes attempts one after the other; once the target has let one time out, the others take the slow lane.
     pub(crate) async fn attempt_in_order(&self, sequence: Sequence) {
         let Sequence { tenant, endpoint, steps, pass } = sequence;
+        let turn = match &pass {
+            Some(pass) => pass.turn().await,
+            None => None,
+        };
         let mut steps = steps.into_iter();
         for step in steps.by_ref() {
             match self.attempt_one(&tenant, endpoint.as_ref(), &step).await {
-                Ok(true) => break,
-                Ok(false) => {}
+                Ok(Some(attempted)) => {
+                    self.gates.answered(&step.delivery.target, attempted.succeeded() && attempted.took < QUICKLY);
+                    if attempted.timed_out {
+                        break;
+                    }
+                }
+                Ok(None) => {}
                 // The claim will be over, and the attempt is made again.
                 Err(fault) => tracing::warn!(%fault, delivery = %step.delivery.id, "attempt not made or not recorded"),
             }
         }
-        drop(pass);
+        drop((turn, pass));
         let now = self.app.clock.now();
         let left = steps.map(|step| work_of(&tenant, &step.delivery, now));
         self.send(Lane::Slow, &left.collect::<Vec<_>>()).await;
     }
 
-    /// Whether the target let the attempt time out.
-    async fn attempt_one(&self, tenant: &Tenant, endpoint: Option<&Endpoint>, step: &Step) -> Result<bool, Fault> {
+    /// What came of the attempt; `None` if it was not made here.
+    async fn attempt_one(
+        &self,
+        tenant: &Tenant,
+        endpoint: Option<&Endpoint>,
+        step: &Step,
+    ) -> Result<Option<Attempted>, Fault> {
         let signers = match endpoint {
             None => Ok(None),
             Some(endpoint) => self.app.signers(tenant, endpoint, Instant::now() + WITHIN).await.map(Some),
@@ -120,11 +134,11 @@ impl Worker {
             tracing::error!(reason, delivery = %step.delivery.id, "nothing can be sent");
             let now = self.app.clock.now();
             let work = work_of(tenant, &step.delivery, now);
-            return self.app.store.put_off(&work, now, Instant::now() + WITHIN).await.map(|()| false);
+            return self.app.store.put_off(&work, now, Instant::now() + WITHIN).await.map(|()| None);
         }
         let key: Key<Delivery> = Key::new(tenant, step.delivery.id.as_str());
-        let Some(delivery) = self.claim(&key, &step.delivery).await? else { return Ok(false) };
-        let State::Claimed { attempt, at, .. } = delivery.state else { return Ok(false) };
+        let Some(delivery) = self.claim(&key, &step.delivery).await? else { return Ok(None) };
+        let State::Claimed { attempt, at, .. } = delivery.state else { return Ok(None) };
         let claim = Claim { delivery: &delivery, attempt, at };
         let timeout = Duration::try_from(self.schedule.timeout).unwrap_or_default();
         let attempted = match (&delivery.target, endpoint, signers) {
@@ -148,7 +162,7 @@ impl Worker {
             // The next attempt shows the same.
             tracing::warn!(%fault, endpoint = %endpoint.id, "not remembered of the endpoint");
         }
-        Ok(attempted.timed_out)
+        Ok(Some(attempted))
     }
 
     /// The delivery with its attempt claimed; `None` if somebody else makes it, or nobody any more.

@@ -16,7 +16,9 @@ use tokio::time::Instant;
 
 /// To how many targets' deliveries are made at the same time that nobody waits for: a tenant may have many slow
 /// endpoints, and the table is there for others, too.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
+/// To how many targets' deliveries are made at once although nobody knows how quickly they answer.
+const FEW: usize = 4;
 
 /// The events of a record's changes for one target, in order.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub(crate) struct Share {
     pub(crate) events: Vec<(Source, Event)>,
 }
 
-/// A record's changes that are told once deliveries are made for the targets which can wait.
+/// A record's changes that are told once deliveries are made for the targets that can wait.
 #[derive(Debug)]
 pub(crate) struct Telling {
     works: Vec<(usize, Work)>,
@@ -51,16 +53,18 @@ impl Worker {
         for (place, work) in changes {
             records.entry(&work.key).or_default().push((*place, work));
         }
-        let first =
-            |works: &[(usize, &Work)]| works.iter().map(|(_, work)| *work).min_by_key(|work| work.change).cloned();
-        let read = records.into_values().map(|works| async move {
-            let untold = match first(&works) {
-                Some(work) => self.app.store.untold(&work, deadline).await,
-                None => Ok(Vec::new()),
-            };
-            (works, untold)
-        });
-        let read = join_all(read).await;
+        let works: Vec<&Work> = changes.iter().map(|(_, work)| *work).collect();
+        let untold = self.app.store.untold(&works, deadline).await;
+        let read: Vec<_> = records
+            .into_iter()
+            .map(|(key, works)| {
+                let untold = match &untold {
+                    Ok(untold) => untold.get(key).cloned().unwrap_or_else(|| Ok(Vec::new())),
+                    Err(fault) => Err(fault.clone()),
+                };
+                (works, untold)
+            })
+            .collect();
         // Read after the changes: whoever had subscribed before one of them is found.
         let tenants = read.iter().filter_map(|(_, untold)| Some(&untold.as_ref().ok()?.first()?.tenant));
         let endpoints = self.endpoints_of(tenants, deadline).await;
@@ -72,12 +76,17 @@ impl Worker {
         all
     }
 
-    /// Tells the slow targets, and notes what was told; the places of what should be sent again by the queue.
-    pub async fn finish(&self, rest: Rest) -> Vec<usize> {
-        let Rest { tellings, mut failed } = rest;
-        let mut told = Vec::new();
+    /// Tells the targets that can wait, and notes what was told; what is to be attempted because of it, and the places
+    /// of what should be sent again by the queue.
+    pub(crate) async fn finish(&self, rest: Rest) -> (Attempts, Vec<usize>) {
+        let Rest { tellings, mut failed, unfinished: _unfinished } = rest;
+        if tellings.is_empty() {
+            return (Attempts::default(), failed);
+        }
+        let _turn = self.finishing.acquire().await;
+        let (mut attempts, mut told) = (Vec::new(), Vec::new());
         for Telling { works, changes, left } in tellings {
-            match self.make_for_later(left).await {
+            match self.make_for_later(left, &mut attempts).await {
                 Ok(()) => told.extend(changes),
                 Err(fault) => failed.extend(self.put_all_off(&works, &fault).await),
             }
@@ -85,19 +94,32 @@ impl Worker {
         if let Err(fault) = self.app.store.told(&told, Instant::now() + WITHIN).await {
             tracing::warn!(%fault, "the clock will have these changes told again, to nobody new");
         }
-        failed
+        (Attempts(attempts), failed)
     }
 
-    async fn make_for_later(&self, shares: Vec<Share>) -> Result<(), Fault> {
-        let mut shares = shares.into_iter();
+    /// Makes the deliveries of these shares, and what is to be attempted because of them, also if not all are made.
+    async fn make_for_later(&self, left: Vec<Share>, attempts: &mut Vec<Sequence>) -> Result<(), Fault> {
+        let mut shares = left.into_iter();
         loop {
             let some: Vec<_> = shares.by_ref().take(AT_ONCE).collect();
             if some.is_empty() {
                 return Ok(());
             }
             let deadline = Instant::now() + WITHIN;
-            try_join_all(some.into_iter().map(|share| self.make(share, None, None, deadline))).await?;
+            let made = some.into_iter().map(|share| async move {
+                let pass = self.pass(&share, deadline).await;
+                self.make(share, pass, None, deadline).await
+            });
+            for made in join_all(made).await {
+                attempts.extend(made?);
+            }
         }
+    }
+
+    /// The right to call a share's target on the fast lane, if it is to be called there now.
+    async fn pass(&self, share: &Share, deadline: Instant) -> Option<Pass> {
+        let lane = self.lane(&share.tenant, &share.target, share.endpoint.as_ref(), deadline).await;
+        if lane == Lane::Fast { self.gates.enter(&share.target) } else { None }
     }
 
     async fn put_all_off(&self, works: &[(usize, Work)], fault: &Fault) -> Vec<usize> {
@@ -127,7 +149,7 @@ impl Worker {
         match self.tell_now(untold, endpoints, deadline).await {
             Ok((attempts, changes, left)) => {
                 let tellings = vec![Telling { works, changes, left }];
-                Planned { attempts: Attempts(attempts), rest: Rest { tellings, failed: Vec::new() } }
+                Planned { attempts: Attempts(attempts), rest: Rest { tellings, ..Rest::default() } }
             }
             Err(fault) => Planned::failed(self.put_all_off(&works, &fault).await),
         }
@@ -144,13 +166,14 @@ impl Worker {
         let Some(tenant) = changes.first().map(|change| &change.tenant) else { return Ok(Default::default()) };
         let endpoints = endpoints.as_ref().map_err(Fault::clone)?.get(endpoints_key(tenant).as_str());
         let endpoints = endpoints.map(Result::as_ref).transpose().map_err(Fault::clone)?;
-        let shares = self.shares(&changes, endpoints);
-        let lanes = shares.iter().map(|share| self.lane(&share.tenant, share.endpoint.as_ref(), deadline));
-        let lanes = join_all(lanes).await;
-        let (mut made, mut left) = (Vec::new(), Vec::new());
-        for (share, lane) in shares.into_iter().zip(lanes) {
-            let pass = if lane == Lane::Fast { self.gates.enter(&share.target) } else { None };
-            match pass {
+        let shares = self.shares(&changes, endpoints).into_iter();
+        // Whoever answers quickly does not wait until deliveries are made for all others.
+        let (mut first, mut left): (Vec<_>, Vec<_>) = shares.partition(|share| self.gates.is_quick(&share.target));
+        let few = left.len().min(FEW.saturating_sub(first.len()));
+        first.extend(left.drain(..few));
+        let mut made = Vec::new();
+        for share in first {
+            match self.pass(&share, deadline).await {
                 Some(pass) => made.push(self.make(share, Some(pass), None, deadline)),
                 None => left.push(share),
             }

@@ -3,48 +3,145 @@
 
 use countersign_domain::delivery::Target;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// To one target.
 const PER_TARGET: usize = 8;
-/// In all: each is a connection, and many systems let a process have 1,024 files.
+/// In all, without what goes beyond [`PER_TARGET`]: each is a connection, and many systems let a process have 1,024
+/// files.
 const IN_ALL: usize = 400;
+/// Beyond [`PER_TARGET`], in all, to targets that answer quickly. Kept apart, so that such which then hang leave room
+/// for others.
+const BEYOND: usize = 100;
+/// How many may wait for their turn among those, in all.
+const QUEUED: usize = 1000;
+/// With more than so many of them no more work is taken up.
+const ENOUGH: usize = 200;
+/// Of how many targets it is remembered how they answer.
+const REMEMBERED: usize = 10_000;
 
 /// Counts the attempts that are being made.
 #[derive(Clone, Debug)]
-pub(crate) struct Gates(Arc<Mutex<HashMap<Target, usize>>>);
+pub(crate) struct Gates(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    inside: Mutex<HashMap<Target, Inside>>,
+    beyond: Arc<Semaphore>,
+    queued: AtomicUsize,
+    left: Notify,
+}
+
+/// What is known of a target here and now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Inside {
+    /// How many attempts are being made.
+    attempts: usize,
+    /// Whether its latest answer came quickly.
+    quick: bool,
+}
 
 /// The right to attempt to reach a target; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pass {
     gates: Gates,
-    target: Target,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// One of the target's own.
+    Own(Target),
+    /// One of those for targets that answer quickly, once there is one.
+    Beyond,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self(Arc::new(Shared {
+            inside: Mutex::default(),
+            beyond: Arc::new(Semaphore::new(BEYOND)),
+            queued: AtomicUsize::new(0),
+            left: Notify::new(),
+        }))
+    }
 }
 
 impl Gates {
-    pub(crate) fn new() -> Self {
-        Self(Arc::default())
+    /// Lets one more through, if there is room now, or will be soon.
+    pub(crate) fn enter(&self, target: &Target) -> Option<Pass> {
+        let mut gates = self.lock();
+        let inside = gates.get(target).copied().unwrap_or_default();
+        let attempts = gates.values().map(|inside| inside.attempts).sum::<usize>();
+        let place = if inside.attempts < PER_TARGET && attempts < IN_ALL {
+            gates.insert(target.clone(), Inside { attempts: inside.attempts + 1, ..inside });
+            Place::Own(target.clone())
+        } else if inside.quick && self.0.queued.load(Ordering::SeqCst) < QUEUED {
+            self.0.queued.fetch_add(1, Ordering::SeqCst);
+            Place::Beyond
+        } else {
+            return None;
+        };
+        Some(Pass { gates: self.clone(), place })
     }
 
-    /// Lets one more through, if there is room now.
-    pub(crate) fn enter(&self, target: &Target) -> Option<Pass> {
-        let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = inside.get(target).copied().unwrap_or(0);
-        if there >= PER_TARGET || inside.values().sum::<usize>() >= IN_ALL {
-            return None;
+    /// Waits until little enough is in the queue for more to be taken up.
+    pub(crate) async fn has_room(&self) {
+        loop {
+            let left = self.0.left.notified();
+            if self.0.queued.load(Ordering::SeqCst) <= ENOUGH {
+                return;
+            }
+            left.await;
         }
-        inside.insert(target.clone(), there + 1);
-        Some(Pass { gates: self.clone(), target: target.clone() })
+    }
+
+    /// Remembers how a target has answered.
+    pub(crate) fn answered(&self, target: &Target, quickly: bool) {
+        let mut gates = self.lock();
+        if gates.len() >= REMEMBERED {
+            gates.retain(|_, inside| inside.attempts > 0);
+        }
+        gates.entry(target.clone()).or_default().quick = quickly;
+    }
+
+    /// Whether a target's latest answer came quickly, as far as it is remembered.
+    pub(crate) fn is_quick(&self, target: &Target) -> bool {
+        self.lock().get(target).is_some_and(|inside| inside.quick)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Target, Inside>> {
+        self.0.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// Waits for its turn, if it has to; the attempt may be made while this is held.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        match self.place {
+            Place::Own(_) => None,
+            Place::Beyond => Arc::clone(&self.gates.0.beyond).acquire_owned().await.ok(),
+        }
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut inside = self.gates.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match inside.get_mut(&self.target) {
-            Some(there) if *there > 1 => *there -= 1,
-            Some(_) | None => {
-                inside.remove(&self.target);
+        match &self.place {
+            Place::Own(target) => {
+                let mut gates = self.gates.lock();
+                if let Some(inside) = gates.get_mut(target) {
+                    inside.attempts -= 1;
+                    if *inside == Inside::default() {
+                        gates.remove(target);
+                    }
+                }
+            }
+            Place::Beyond => {
+                self.gates.0.queued.fetch_sub(1, Ordering::SeqCst);
+                self.gates.0.left.notify_waiters();
             }
         }
     }
@@ -53,6 +150,7 @@ impl Drop for Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     fn bus(name: usize) -> Target {
         Target::Bus { name: name.to_string() }
@@ -60,7 +158,7 @@ mod tests {
 
     #[test]
     fn one_target_takes_only_a_few_places_and_gives_them_back() {
-        let gates = Gates::new();
+        let gates = Gates::default();
         let mut passes: Vec<_> = (0..PER_TARGET).map(|_| gates.enter(&bus(1)).unwrap()).collect();
         assert!(gates.enter(&bus(1)).is_none());
         assert!(gates.enter(&bus(2)).is_some());
@@ -69,12 +167,47 @@ mod tests {
         passes.push(gates.enter(&bus(1)).unwrap());
         assert!(gates.enter(&bus(1)).is_none());
         drop(passes);
-        assert!(gates.0.lock().unwrap().is_empty());
+        assert!(gates.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_target_that_answers_quickly_gets_more_places_in_turn() {
+        let gates = Gates::default();
+        let own: Vec<_> = (0..PER_TARGET).map(|_| gates.enter(&bus(1)).unwrap()).collect();
+        gates.answered(&bus(1), true);
+        let mut beyond: Vec<_> = (0..QUEUED).map(|_| gates.enter(&bus(1)).unwrap()).collect();
+        assert!(gates.enter(&bus(1)).is_none());
+        assert!(gates.enter(&bus(2)).is_some());
+        assert!(own[0].turn().await.is_none(), "it waits for nobody");
+        let mut turns = Vec::new();
+        for pass in &beyond[..BEYOND] {
+            turns.push(pass.turn().await.unwrap());
+        }
+        assert!(beyond[BEYOND].turn().now_or_never().is_none());
+        turns.pop();
+        assert!(beyond[BEYOND].turn().now_or_never().is_some());
+        gates.answered(&bus(1), false);
+        beyond.pop();
+        assert!(gates.enter(&bus(1)).is_none(), "it is not quick any more");
+        assert!(gates.has_room().now_or_never().is_none());
+        let (room, ()) = tokio::join!(gates.has_room(), async { beyond.truncate(ENOUGH) });
+        assert_eq!(room, ());
+    }
+
+    #[test]
+    fn only_so_many_quick_targets_are_remembered() {
+        let gates = Gates::default();
+        let pass = gates.enter(&bus(0));
+        (0..=REMEMBERED).for_each(|n| gates.answered(&bus(n), true));
+        assert!(gates.is_quick(&bus(0)), "an attempt is being made");
+        assert!(!gates.is_quick(&bus(1)) && gates.is_quick(&bus(REMEMBERED)));
+        drop(pass);
+        assert!(gates.is_quick(&bus(0)));
     }
 
     #[test]
     fn all_targets_together_take_no_more_than_there_is() {
-        let gates = Gates::new();
+        let gates = Gates::default();
         let passes: Vec<_> = (0..IN_ALL).map(|n| gates.enter(&bus(n)).unwrap()).collect();
         assert!(gates.enter(&bus(IN_ALL)).is_none());
         drop(passes);

@@ -27,12 +27,21 @@ use countersign_domain::{Record, Timestamp, Work};
 use countersign_queue::Lane;
 use countersign_store::Fault;
 use futures_util::future::join_all;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 /// How long the table may take over one piece of work.
 const WITHIN: Duration = Duration::from_secs(4);
+
+/// How long attempts have the machine to themselves before deliveries are made for targets that can wait.
+const AHEAD: Duration = Duration::from_millis(20);
+/// How many plans there may be whose changes are not told to everyone yet.
+const UNFINISHED: usize = 64;
+/// For how many of them deliveries are made at the same time.
+const FINISHING: usize = 2;
 
 /// Does what there is to do; cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,30 +51,32 @@ pub struct Worker {
     bus: Option<Bus>,
     gates: Gates,
     crowded: Arc<Crowded>,
+    unfinished: Arc<Semaphore>,
+    finishing: Arc<Semaphore>,
 }
 
 /// What is left to do of some work, so that nothing holds up an attempt that can be made at once.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Planned {
-    /// Attempts, which may take their time.
-    pub attempts: Attempts,
-    /// What concerns only the table.
-    pub rest: Rest,
+    /// Attempts that are to be made now, which may take their time.
+    attempts: Attempts,
+    /// What can wait for a moment.
+    rest: Rest,
 }
 
 /// Attempts that are to be made now.
 #[derive(Debug, Default)]
-#[must_use]
-pub struct Attempts(Vec<Sequence>);
+struct Attempts(Vec<Sequence>);
 
-/// Deliveries that are to be made for the slow lane, and changes that are told then.
+/// Deliveries that are to be made for targets that can wait, and changes that are told then.
 #[derive(Debug, Default)]
-#[must_use]
-pub struct Rest {
+struct Rest {
     tellings: Vec<Telling>,
     /// The places of what the worker could neither do nor put off.
     failed: Vec<usize>,
+    /// Held until this is done, so that it does not pile up.
+    unfinished: Option<OwnedSemaphorePermit>,
 }
 
 impl Planned {
@@ -84,15 +95,27 @@ impl Worker {
     /// A worker that makes attempts as `schedule` says; `bus` hears of remediations, too.
     #[must_use]
     pub fn new(app: App, schedule: Schedule, bus: Option<Bus>) -> Self {
-        Self { app, schedule: Arc::new(schedule), bus, gates: Gates::new(), crowded: Arc::new(Crowded::default()) }
+        Self {
+            app,
+            schedule: Arc::new(schedule),
+            bus,
+            gates: Gates::default(),
+            crowded: Arc::new(Crowded::default()),
+            unfinished: Arc::new(Semaphore::new(UNFINISHED)),
+            finishing: Arc::new(Semaphore::new(FINISHING)),
+        }
     }
 
     /// Does all of it, at the same time; the places of what should be sent again by the queue.
     pub async fn handle(&self, lane: Lane, work: &[Work]) -> Vec<usize> {
         // Boxed: these are large, and what holds them would be larger.
-        let Planned { attempts, rest } = Box::pin(self.plan(lane, work)).await;
-        let (failed, ()) = futures_util::join!(Box::pin(self.finish(rest)), Box::pin(self.attempt(attempts)));
-        failed
+        let planned = Box::pin(self.plan(lane, work)).await;
+        Box::pin(self.carry_out(planned)).await
+    }
+
+    /// Waits until there is room for more work on the fast lane.
+    pub async fn has_room(&self) {
+        self.gates.has_room().await;
     }
 
     /// Says which attempts are to be made, and what there is to do beside them.
@@ -109,11 +132,31 @@ impl Worker {
         for planned in [again, told].into_iter().chain(looked) {
             all.extend(planned);
         }
+        if !all.rest.tellings.is_empty() {
+            all.rest.unfinished = Arc::clone(&self.unfinished).acquire_owned().await.ok();
+        }
         all
     }
 
+    /// Does what is left of it; the places of what should be sent again by the queue.
+    pub async fn carry_out(&self, planned: Planned) -> Vec<usize> {
+        let Planned { attempts, rest } = planned;
+        let mut attempts = pin!(self.attempt(attempts));
+        let is_over = timeout(AHEAD, attempts.as_mut()).await.is_ok();
+        let others = async {
+            let (attempts, failed) = self.finish(rest).await;
+            self.attempt(attempts).await;
+            failed
+        };
+        if is_over {
+            return others.await;
+        }
+        let ((), failed) = futures_util::join!(attempts, others);
+        failed
+    }
+
     /// Makes the attempts: those to one target that belong together one after the other, all others at the same time.
-    pub async fn attempt(&self, attempts: Attempts) {
+    async fn attempt(&self, attempts: Attempts) {
         join_all(attempts.0.into_iter().map(|sequence| self.attempt_in_order(sequence))).await;
     }
 

@@ -46,13 +46,22 @@ impl Worker {
         endpoints.chain(bus.map(|bus| (Target::Bus { name: bus.name().to_owned() }, None))).collect()
     }
 
-    /// On which lane an endpoint is called.
-    pub(crate) async fn lane(&self, tenant: &Tenant, endpoint: Option<&Endpoint>, deadline: Instant) -> Lane {
+    /// On which lane a target is called.
+    pub(crate) async fn lane(
+        &self,
+        tenant: &Tenant,
+        target: &Target,
+        endpoint: Option<&Endpoint>,
+        deadline: Instant,
+    ) -> Lane {
         let Some(endpoint) = endpoint else { return Lane::Fast };
-        if endpoint.slow_since.is_some() || self.is_crowded(tenant, &endpoint.id, deadline).await {
-            Lane::Slow
-        } else {
+        if endpoint.slow_since.is_some() {
+            return Lane::Slow;
+        }
+        if self.gates.is_quick(target) || !self.is_crowded(tenant, &endpoint.id, deadline).await {
             Lane::Fast
+        } else {
+            Lane::Slow
         }
     }
 

@@ -9,11 +9,12 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
-use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
+use dynoxide::actions::transact_write_items::{TransactWriteItemsRequest, TransactWriteItemsResponse};
 use dynoxide::{Database, DynoxideError};
 use http::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
+use std::iter;
 use std::path::Path;
 use std::sync::mpsc;
 use tokio::sync::oneshot;
@@ -27,7 +28,23 @@ pub struct Engine {
     work: mpsc::Sender<Work>,
 }
 
-type Work = Box<dyn FnOnce(&Database) + Send>;
+/// DynamoDB's limit for the items of one transaction.
+const LARGEST_TRANSACTION: usize = 100;
+/// How much of what waits is taken up at a time.
+const ROUND: usize = 64;
+
+/// What the engine's thread is asked to do.
+enum Work {
+    /// To make several writes or none; may be committed together with others.
+    Transaction(Transaction),
+    /// Anything else.
+    Other(Box<dyn FnOnce(&Database) + Send>),
+}
+
+struct Transaction {
+    request: TransactWriteItemsRequest,
+    answer: oneshot::Sender<Result<TransactWriteItemsResponse, DynoxideError>>,
+}
 
 /// The engine cannot open its file or does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +77,7 @@ impl Engine {
 
     fn start(database: Database) -> Result<Self, EngineError> {
         let (work, queue) = mpsc::channel::<Work>();
-        let serve = move || queue.into_iter().for_each(|work| work(&database));
+        let serve = move || serve(&database, &queue);
         std::thread::Builder::new()
             .name("table".to_owned())
             .spawn(serve)
@@ -88,29 +105,30 @@ impl Engine {
         &self,
         act: impl FnOnce(&Database) -> Result<A, DynoxideError> + Send + 'static,
     ) -> Result<A, DynoxideError> {
-        let gone = || DynoxideError::InternalServerError("the engine's thread is gone".to_owned());
         let (answer, answered) = oneshot::channel();
         let work = move |database: &Database| {
             // Whoever asked may have given up.
             let _ = answer.send(act(database));
         };
-        self.work.send(Box::new(work)).map_err(|_| gone())?;
+        self.work.send(Work::Other(Box::new(work))).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    async fn transact(&self, body: &[u8]) -> Result<String, DynoxideError> {
+        let mut request: TransactWriteItemsRequest = read(body)?;
+        // The engine keeps tokens for ten minutes and scans them all at every call. Exactly-once does not rest on them:
+        // not every engine honours them.
+        request.client_request_token = None;
+        let (answer, answered) = oneshot::channel();
+        self.work.send(Work::Transaction(Transaction { request, answer })).map_err(|_| gone())?;
+        write(&answered.await.map_err(|_| gone())??)
     }
 
     /// Answers one request of the JSON protocol that DynamoDB speaks.
     async fn answer(&self, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
         match operation {
             "GetItem" => self.run(body, Database::get_item).await,
-            "TransactWriteItems" => {
-                self.run(body, |database, mut request: TransactWriteItemsRequest| {
-                    // The engine keeps tokens for ten minutes and scans them all at every call. Exactly-once does not
-                    // rest on them: not every engine honours them.
-                    request.client_request_token = None;
-                    database.transact_write_items(request)
-                })
-                .await
-            }
+            "TransactWriteItems" => self.transact(body).await,
             "Query" => self.run(body, Database::query).await,
             "BatchGetItem" => self.run(body, Database::batch_get_item).await,
             "PutItem" => self.run(body, Database::put_item).await,
@@ -131,11 +149,73 @@ impl Engine {
         body: &[u8],
         act: impl FnOnce(&Database, Q) -> Result<A, DynoxideError> + Send + 'static,
     ) -> Result<String, DynoxideError> {
-        let request =
-            serde_json::from_slice(body).map_err(|error| DynoxideError::ValidationException(error.to_string()))?;
-        let answer = self.on_its_thread(move |database| act(database, request)).await?;
-        serde_json::to_string(&answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+        let request = read(body)?;
+        write(&self.on_its_thread(move |database| act(database, request)).await?)
     }
+}
+
+/// What waits is waited for at the same time, so it may be done in any order: reads first, then all transactions
+/// together, which costs one commit.
+fn serve(database: &Database, queue: &mpsc::Receiver<Work>) {
+    while let Ok(first) = queue.recv() {
+        let mut transactions = Vec::new();
+        for work in iter::once(first).chain(queue.try_iter().take(ROUND - 1)) {
+            match work {
+                Work::Transaction(transaction) => transactions.push(transaction),
+                Work::Other(act) => act(database),
+            }
+        }
+        for group in groups(transactions) {
+            commit(database, group);
+        }
+    }
+}
+
+/// Transactions that fit into one, as many as there are.
+fn groups(transactions: Vec<Transaction>) -> Vec<Vec<Transaction>> {
+    let (mut groups, mut items) = (Vec::<Vec<Transaction>>::new(), 0);
+    for transaction in transactions {
+        let more = transaction.request.transact_items.len();
+        items += more;
+        match groups.last_mut() {
+            Some(group) if items <= LARGEST_TRANSACTION => group.push(transaction),
+            Some(_) | None => {
+                groups.push(vec![transaction]);
+                items = more;
+            }
+        }
+    }
+    groups
+}
+
+/// Commits all of them together. Should they not go together, because one of them is refused or two are about the same
+/// item, each is tried alone.
+fn commit(database: &Database, group: Vec<Transaction>) {
+    if group.len() > 1 {
+        let transact_items = group.iter().flat_map(|transaction| transaction.request.transact_items.clone()).collect();
+        let together = TransactWriteItemsRequest { transact_items, ..TransactWriteItemsRequest::default() };
+        if database.transact_write_items(together).is_ok() {
+            for transaction in group {
+                let _ = transaction.answer.send(Ok(TransactWriteItemsResponse::default()));
+            }
+            return;
+        }
+    }
+    for Transaction { request, answer } in group {
+        let _ = answer.send(database.transact_write_items(request));
+    }
+}
+
+fn gone() -> DynoxideError {
+    DynoxideError::InternalServerError("the engine's thread is gone".to_owned())
+}
+
+fn read<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, DynoxideError> {
+    serde_json::from_slice(body).map_err(|error| DynoxideError::ValidationException(error.to_string()))
+}
+
+fn write(answer: &impl Serialize) -> Result<String, DynoxideError> {
+    serde_json::to_string(answer).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
 impl fmt::Debug for Engine {

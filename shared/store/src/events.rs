@@ -8,6 +8,7 @@ use crate::{Fault, Store};
 use aws_sdk_dynamodb::types::{TransactWriteItem, Update};
 use countersign_domain::chain::ChangeBody;
 use countersign_domain::{Tenant, Timestamp, Work};
+use std::collections::{BTreeSet, HashMap};
 use tokio::time::Instant;
 
 /// How many changes before the one that word was sent of are looked at: what happened to a record is told in order.
@@ -81,16 +82,56 @@ pub struct EventPage {
 }
 
 impl Store {
-    /// The changes of a record that nobody has told the world of, around the one that word was sent of, in order.
+    /// The changes that word was sent of and that nobody has told the world of, by the keys of their records, in order.
+    /// Where one right before them waits as well, all of that record's that wait: what happened to it is told in order.
     ///
     /// # Errors
-    /// The table does not answer, or what is stored cannot be read.
-    pub async fn untold(&self, work: &Work, deadline: Instant) -> Result<Vec<Untold>, Fault> {
-        let first = work.change.unwrap_or(1).saturating_sub(LOOK_BACK).max(1);
+    /// The outer one is the table's; the inner one is a record's own.
+    pub async fn untold(
+        &self,
+        work: &[&Work],
+        deadline: Instant,
+    ) -> Result<HashMap<String, Result<Vec<Untold>, Fault>>, Fault> {
+        let mut told: HashMap<&str, BTreeSet<u64>> = HashMap::new();
+        for work in work {
+            told.entry(&work.key).or_default().extend(work.change);
+        }
+        // The one before the first tells whether word of earlier ones was lost.
+        let before = |versions: &BTreeSet<u64>| versions.first().and_then(|first| first.checked_sub(1));
+        let at = |key: &str, version| Position {
+            listed_sk: String::new(),
+            pk: key.to_owned(),
+            sk: item::change_sk(version),
+        };
+        let positions = told.iter().flat_map(|(key, versions)| {
+            before(versions).into_iter().chain(versions.iter().copied()).map(|version| at(key, version))
+        });
+        let items = self.batch_get(&positions.collect::<Vec<_>>(), false, deadline).await?;
+        let mut untold = HashMap::new();
+        for (key, versions) in told {
+            let waiting = |version| {
+                let item = items.get(&(key.to_owned(), item::change_sk(version)));
+                item.filter(|item| item.contains_key("due_pk"))
+            };
+            let span = versions.first().zip(versions.last()).map_or(0, |(first, last)| last - first + 1);
+            let complete = span == versions.len() as u64 && before(&versions).and_then(waiting).is_none();
+            let read = if complete {
+                versions.iter().copied().filter_map(waiting).map(Untold::read).collect()
+            } else {
+                self.all_untold(key, &versions, deadline).await
+            };
+            untold.insert(key.to_owned(), read);
+        }
+        Ok(untold)
+    }
+
+    /// All changes of a record around these that wait, in order.
+    async fn all_untold(&self, key: &str, versions: &BTreeSet<u64>, deadline: Instant) -> Result<Vec<Untold>, Fault> {
+        let first = versions.first().unwrap_or(&1).saturating_sub(LOOK_BACK).max(1);
         let mut untold = Vec::new();
         let mut after = None;
         loop {
-            let (items, next) = self.changes_page(&work.key, first, u64::from(u32::MAX), after, deadline).await?;
+            let (items, next) = self.changes_page(key, first, u64::from(u32::MAX), after, deadline).await?;
             for item in items.iter().filter(|item| item.contains_key("due_pk")) {
                 untold.push(Untold::read(item)?);
             }
@@ -124,8 +165,7 @@ impl Store {
     pub async fn told(&self, changes: &[Untold], deadline: Instant) -> Result<(), Fault> {
         for changes in changes.chunks(MARKED) {
             // One write for all of them; should it fail for whatever reason, each on its own.
-            let together = if changes.len() > 1 { self.mark_together(changes, deadline).await } else { false };
-            if !together {
+            if !self.mark_together(changes, deadline).await {
                 for change in changes {
                     self.mark(change, deadline).await?;
                 }

@@ -1,9 +1,9 @@
 //! What the clock sees: deadlines that have passed, and changes that nobody was told of.
 
 use crate::job::{Job, JobState};
-use crate::world::{World, deadline, tenant};
+use crate::world::{Thing, World, deadline, tenant};
 use countersign_domain::{Record, Work};
-use countersign_store::{Due, Key, SHARDS, Window};
+use countersign_store::{Due, Key, SHARDS, Untold, Window};
 use std::time::Duration;
 
 async fn due(world: &World) -> Vec<Due> {
@@ -14,10 +14,20 @@ async fn due(world: &World) -> Vec<Due> {
     due
 }
 
+fn names(untold: &[Untold]) -> Vec<String> {
+    untold.iter().flat_map(|change| change.change.entries.iter().map(|entry| entry.name.clone())).collect()
+}
+
 async fn due_records(world: &World) -> Vec<Due> {
     let mut due = due(world).await;
     due.retain(|due| due.work().change.is_none());
     due
+}
+
+/// What nobody has told of all this, of which one record has changed.
+async fn untold(world: &World, work: &[&Work]) -> Vec<Untold> {
+    let untold = world.store.untold(work, deadline()).await.unwrap();
+    untold.into_values().flat_map(Result::unwrap).collect()
 }
 
 #[tokio::test]
@@ -80,15 +90,12 @@ async fn a_change_with_events_is_due_until_the_world_was_told() {
     world.take(&key, "b").await.unwrap();
     // Word of the second change finds the first one, too, in order.
     let work = Work { change: Some(2), ..found.work() };
-    let untold = world.store.untold(&work, deadline()).await.unwrap();
-    let names = |untold: &[countersign_store::Untold]| -> Vec<String> {
-        untold.iter().flat_map(|change| change.change.entries.iter().map(|entry| entry.name.clone())).collect()
-    };
+    let untold = untold(&world, &[&work]).await;
     assert_eq!(names(&untold), ["hired", "taken"]);
     assert_eq!((untold[0].kind(), untold[0].id(), &untold[0].tenant), (Job::KIND, "one", &acme));
     for _ in 0..2 {
         world.store.told(&untold, deadline()).await.unwrap();
-        assert_eq!(world.store.untold(&work, deadline()).await, Ok(Vec::new()));
+        assert_eq!(self::untold(&world, &[&work]).await, []);
     }
     world.clock.advance(Duration::from_secs(2));
     assert_eq!(due(&world).await, []);
@@ -100,13 +107,35 @@ async fn a_change_with_events_is_due_until_the_world_was_told() {
 }
 
 #[tokio::test]
+async fn changes_of_which_word_was_lost_are_told_along_with_those_around_them() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    world.create(&acme, "one", None).await;
+    let key: Key<Thing> = Key::new(&acme, "one");
+    for name in ["second", "third"] {
+        let rule = |thing: Option<&Thing>, now| Ok(thing.unwrap().clone().change(name, now));
+        world.apply(&key, None, rule).await.unwrap();
+    }
+    let word = |change| Work { key: key.as_str().to_owned(), change: Some(change), at: world.clock.now() };
+    let all = ["thing.created", "thing.second", "thing.third"];
+    assert_eq!(names(&untold(&world, &[&word(3)]).await), all, "the one before was not told");
+    assert_eq!(names(&untold(&world, &[&word(1), &word(3)]).await), all, "the one between was not told");
+    let first = untold(&world, &[&word(2), &word(1), &word(2)]).await;
+    assert_eq!(names(&first), all[..2]);
+    world.store.told(&first, deadline()).await.unwrap();
+    assert_eq!(names(&untold(&world, &[&word(3)]).await), all[2..]);
+    assert_eq!(names(&untold(&world, &[&word(1), &word(3)]).await), all[2..]);
+    assert_eq!(untold(&world, &[&word(9)]).await, [], "there is no such change");
+}
+
+#[tokio::test]
 async fn many_changes_are_told_together() {
     let world = World::new().await;
     let mut untold = Vec::new();
     for n in 0..60 {
         let key = world.hire(&tenant("acme"), &format!("{n:02}"), "a").await;
         let work = Work { key: key.as_str().to_owned(), change: Some(1), at: world.clock.now() };
-        untold.extend(world.store.untold(&work, deadline()).await.unwrap());
+        untold.extend(self::untold(&world, &[&work]).await);
     }
     world.store.told(&untold, deadline()).await.unwrap();
     world.clock.advance(Duration::from_secs(2));
