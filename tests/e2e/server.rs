@@ -1,5 +1,6 @@
 //! A local runner inside the test, on a table in memory and a clock that the test moves.
 
+use crate::actions::eventually;
 use crate::identity::KIT;
 use countersign::credentials::Token;
 use countersign::{Runner, Table};
@@ -9,7 +10,7 @@ use countersign_domain::chain::ChangeBody;
 use countersign_domain::override_token::OverrideToken;
 use countersign_domain::{Record, Tenant};
 use countersign_embedded::Engine;
-use countersign_store::{Clock, Key, Settings, Store};
+use countersign_store::{CALL_BUDGET, Clock, Key, SHARDS, Settings, Store};
 use countersign_testing::fault::{Faults, Faulty};
 use countersign_testing::tokens::SECRET_ID;
 use reqwest::{Client, Method, RequestBuilder};
@@ -69,6 +70,20 @@ impl Answer {
 impl Server {
     pub(crate) async fn start() -> Self {
         Self::with(Faults::none(), 0, &[]).await
+    }
+
+    /// Waits until all that has happened was told: what is told later reaches those who subscribe meanwhile, too.
+    pub(crate) async fn all_told(&self) {
+        let later = self.clock.now().saturating_add(countersign_domain::seconds(3600)).unwrap();
+        eventually(0, async || {
+            let mut untold = 0;
+            for shard in 0..SHARDS {
+                let due = self.app.store.due(shard, later, 100, Instant::now() + CALL_BUDGET).await.unwrap();
+                untold += due.iter().filter(|due| due.work().change.is_some()).count();
+            }
+            untold
+        })
+        .await;
     }
 
     /// The doors alone: nobody works off what they send, so that every call to the table is theirs.

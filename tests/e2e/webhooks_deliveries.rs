@@ -299,6 +299,7 @@ async fn a_replay_sends_the_past_again_also_from_before_the_endpoint() {
         tool.create(json!({})).await;
         server.clock.advance(Duration::from_secs(60));
     }
+    server.all_told().await;
     let endpoint = admin.endpoint_for_cases(&receiver.url).await;
     tool.create(json!({})).await;
     admin.until(&endpoint, "delivered", 1).await;

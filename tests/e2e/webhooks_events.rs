@@ -128,6 +128,7 @@ async fn a_refused_decision_is_told_to_nobody() {
     let (admin, receiver) = (org.server.manager(), Receiver::start().await);
     let id = org.pending().await;
     assert_eq!(org.act(&org.admin, id, "approve").await.status, 200);
+    org.server.all_told().await;
     admin.endpoint(&receiver.url).await;
     assert_eq!(org.act(&org.admin, id, "reject").await.status, 400);
     // What comes after it arrives, and nothing before.

@@ -2,6 +2,7 @@
 
 use crate::attempt::{Sequence, Step};
 use crate::gates::Pass;
+use crate::known::Found;
 use crate::{Attempts, Planned, Rest, WITHIN, Worker};
 use countersign_api::endpoints_key;
 use countersign_domain::delivery::{Delivery, DeliveryId, First, New, State, Target};
@@ -12,6 +13,7 @@ use countersign_queue::Lane;
 use countersign_store::{Call, Committed, Error, Fault, Key, Untold};
 use futures_util::future::{join_all, try_join_all};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// To how many targets' deliveries are made at the same time that nobody waits for: a tenant may have many slow
@@ -37,9 +39,6 @@ pub(crate) struct Telling {
     changes: Vec<Untold>,
     left: Vec<Share>,
 }
-
-/// Where the events of some tenants go, by the keys of their endpoints.
-type Known = Result<HashMap<String, Result<Endpoints, Fault>>, Fault>;
 
 impl Worker {
     /// Tells the targets of all these changes, the slow ones not yet.
@@ -131,10 +130,14 @@ impl Worker {
     }
 
     /// The endpoints of all these tenants, in one read.
-    async fn endpoints_of<'a>(&self, tenants: impl Iterator<Item = &'a Tenant>, deadline: Instant) -> Known {
+    async fn endpoints_of<'a>(
+        &self,
+        tenants: impl Iterator<Item = &'a Tenant>,
+        deadline: Instant,
+    ) -> Result<Found, Fault> {
         let tenants: HashSet<&Tenant> = tenants.collect();
         let keys: Vec<Key<Endpoints>> = tenants.into_iter().map(endpoints_key).collect();
-        self.app.store.load_all(&keys, deadline).await
+        self.known.read(&self.app.store, &keys, deadline).await
     }
 
     /// What is to be attempted because of a record's changes, and what is left to tell.
@@ -142,7 +145,7 @@ impl Worker {
         &self,
         works: Vec<(usize, &Work)>,
         untold: Result<Vec<Untold>, Fault>,
-        endpoints: &Known,
+        endpoints: &Result<Found, Fault>,
         deadline: Instant,
     ) -> Planned {
         let works: Vec<_> = works.into_iter().map(|(place, work)| (place, work.clone())).collect();
@@ -159,14 +162,14 @@ impl Worker {
     async fn tell_now(
         &self,
         untold: Result<Vec<Untold>, Fault>,
-        endpoints: &Known,
+        endpoints: &Result<Found, Fault>,
         deadline: Instant,
     ) -> Result<(Vec<Sequence>, Vec<Untold>, Vec<Share>), Fault> {
         let changes = untold?;
         let Some(tenant) = changes.first().map(|change| &change.tenant) else { return Ok(Default::default()) };
         let endpoints = endpoints.as_ref().map_err(Fault::clone)?.get(endpoints_key(tenant).as_str());
         let endpoints = endpoints.map(Result::as_ref).transpose().map_err(Fault::clone)?;
-        let shares = self.shares(&changes, endpoints).into_iter();
+        let shares = self.shares(&changes, endpoints.map(Arc::as_ref)).into_iter();
         // Whoever answers quickly does not wait until deliveries are made for all others.
         let (mut first, mut left): (Vec<_>, Vec<_>) = shares.partition(|share| self.gates.is_quick(&share.target));
         let few = left.len().min(FEW.saturating_sub(first.len()));

@@ -7,6 +7,7 @@ mod bus;
 mod close;
 mod fan_out;
 mod gates;
+mod known;
 mod replay;
 mod targets;
 
@@ -15,6 +16,7 @@ pub use bus::Bus;
 use crate::attempt::Sequence;
 use crate::fan_out::Telling;
 use crate::gates::Gates;
+use crate::known::Known;
 use crate::targets::Crowded;
 use countersign_api::App;
 use countersign_domain::action::Action;
@@ -49,6 +51,7 @@ pub struct Worker {
     app: App,
     schedule: Arc<Schedule>,
     bus: Option<Bus>,
+    known: Arc<Known>,
     gates: Gates,
     crowded: Arc<Crowded>,
     unfinished: Arc<Semaphore>,
@@ -99,6 +102,7 @@ impl Worker {
             app,
             schedule: Arc::new(schedule),
             bus,
+            known: Arc::default(),
             gates: Gates::default(),
             crowded: Arc::new(Crowded::default()),
             unfinished: Arc::new(Semaphore::new(UNFINISHED)),

@@ -3,7 +3,7 @@
 use crate::fault::{backoff, retrying, wait};
 use crate::item::{self, Item, index_part, text};
 use crate::key::part;
-use crate::{CursorKeys, Fault, Key, Store};
+use crate::{CursorKeys, Fault, Key, Loaded, Store};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 use countersign_domain::{Record, Tenant};
 use serde::Serialize;
@@ -259,12 +259,20 @@ impl Store {
         &self,
         keys: &[Key<R>],
         deadline: Instant,
-    ) -> Result<HashMap<String, Result<R, Fault>>, Fault> {
-        let position = |key: &Key<R>| Position { listed_sk: String::new(), pk: key.pk(), sk: item::RECORD.to_owned() };
-        let positions: Vec<_> = keys.iter().map(position).collect();
-        let items = self.batch_get(&positions, false, deadline).await?;
-        let read = |((pk, _), item)| (pk, item::read_record(&item).map(|found| found.record));
-        Ok(items.into_iter().map(read).collect())
+    ) -> Result<HashMap<String, Result<Loaded<R>, Fault>>, Fault> {
+        let items = self.batch_get(&records(keys), false, deadline).await?;
+        Ok(items.into_iter().map(|((pk, _), item)| (pk, item::read_record(&item))).collect())
+    }
+
+    /// How many changes each of the records with these keys has had, if it exists and can be read, by their partition
+    /// keys; for less than it takes to load them.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub async fn versions<R: Record>(&self, keys: &[Key<R>], deadline: Instant) -> Result<HashMap<String, u64>, Fault> {
+        let items = self.batch_get_parts(&records(keys), false, Some("pk, sk, version"), deadline).await?;
+        let version = |((pk, _), item)| Some((pk, item::get_number(&item, "version").ok()?));
+        Ok(items.into_iter().filter_map(version).collect())
     }
 
     /// How many records wait in an inbox of the tenant; counting ends at `at_most`.
@@ -415,6 +423,17 @@ impl Store {
         with_input: bool,
         deadline: Instant,
     ) -> Result<HashMap<(String, String), Item>, Fault> {
+        self.batch_get_parts(positions, with_input, None, deadline).await
+    }
+
+    /// The same for only these attributes of the items.
+    async fn batch_get_parts(
+        &self,
+        positions: &[Position],
+        with_input: bool,
+        attributes: Option<&str>,
+        deadline: Instant,
+    ) -> Result<HashMap<(String, String), Item>, Fault> {
         let key = |pk: &str, sk: &str| HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))]);
         let mut missing: Vec<HashMap<String, AttributeValue>> = positions
             .iter()
@@ -427,7 +446,11 @@ impl Store {
         let mut failures = 0;
         while !missing.is_empty() {
             let batch = missing.split_off(missing.len().saturating_sub(BATCH));
-            let batch = KeysAndAttributes::builder().set_keys(Some(batch)).consistent_read(true).build();
+            let batch = KeysAndAttributes::builder()
+                .set_keys(Some(batch))
+                .set_projection_expression(attributes.map(str::to_owned))
+                .consistent_read(true)
+                .build();
             let batch = batch.map_err(|error| Fault::Corrupt(error.to_string()))?;
             let answer = retrying(deadline, || {
                 let read = self.client.batch_get_item().request_items(&self.settings.table, batch.clone()).send();
@@ -448,6 +471,12 @@ impl Store {
         }
         Ok(items)
     }
+}
+
+/// Where the records with these keys are.
+fn records<R: Record>(keys: &[Key<R>]) -> Vec<Position> {
+    let position = |key: &Key<R>| Position { listed_sk: String::new(), pk: key.pk(), sk: item::RECORD.to_owned() };
+    keys.iter().map(position).collect()
 }
 
 /// The record at this position, if it still belongs to the listing.

@@ -282,3 +282,19 @@ async fn a_page_ends_where_what_its_rows_read_would_be_too_much() {
     let failed = world.store.list_reading(oldest_first(&acme, By::All, 100), text, deadline(), broken).await;
     assert_eq!(failed.err(), Some(Fault::Corrupt("unreadable".to_owned())));
 }
+
+#[tokio::test]
+async fn records_are_loaded_together_or_only_asked_how_often_they_were_changed() {
+    let world = World::new().await;
+    let acme = tenant("acme");
+    let keys = ["one", "two", "three"].map(|id| Key::<Thing>::new(&acme, id));
+    world.create(&acme, "one", None).await;
+    world.create(&acme, "two", None).await;
+    world.decide(&keys[1], 1).await.unwrap();
+    let versions = world.store.versions(&keys, deadline()).await.unwrap();
+    let expected = [(&keys[0], 1), (&keys[1], 2)].map(|(key, version)| (key.as_str().to_owned(), version));
+    assert_eq!(versions, expected.into());
+    let loaded = world.store.load_all(&keys, deadline()).await.unwrap();
+    let read = |key: &Key<Thing>| loaded[key.as_str()].as_ref().map(|found| (found.version, found.record.decided_by));
+    assert_eq!((loaded.len(), read(&keys[0]), read(&keys[1])), (2, Ok((1, None)), Ok((2, Some(1)))));
+}
