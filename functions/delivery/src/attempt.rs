@@ -11,6 +11,7 @@ use countersign_outbound::Attempted;
 use countersign_queue::Lane;
 use countersign_store::{Fault, Key};
 use jiff::SignedDuration;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -34,7 +35,7 @@ pub(crate) struct Sequence {
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) delivery: Delivery,
-    pub(crate) event: Event,
+    pub(crate) event: Arc<Event>,
 }
 
 /// A claimed attempt.
@@ -86,8 +87,9 @@ impl Worker {
         let change = self.app.store.change_of(&tenant, (&source.kind, &source.id), source.version, deadline).await?;
         let entry = change.as_ref().and_then(|change| change.change.entries.get(usize::try_from(source.entry).ok()?));
         let event = entry.and_then(|entry| Event::of(&tenant, source, entry));
-        let event =
-            event.ok_or_else(|| Fault::Corrupt(format!("{} delivers an event that is not there", delivery.id)))?;
+        let event = event
+            .map(Arc::new)
+            .ok_or_else(|| Fault::Corrupt(format!("{} delivers an event that is not there", delivery.id)))?;
         Ok(vec![Sequence { tenant, endpoint, steps: vec![Step { delivery, event }], pass }])
     }
 
@@ -239,8 +241,14 @@ impl Worker {
         if well && matches!(seen, Seen::Answered { .. }) {
             return Ok(());
         }
+        let lesson = self.lessons.note(tenant, &endpoint.id, seen);
+        let _turn = lesson.turn.lock().await;
+        let seen = lesson.take();
+        if seen.is_empty() {
+            return Ok(());
+        }
         let key: Key<Endpoints> = endpoints_key(tenant);
-        self.change(&key, |endpoints, now| endpoints.attempted(&endpoint.id, seen, now)).await.map(|_| ())
+        self.change(&key, |endpoints, now| endpoints.learned(&seen, now)).await.map(|_| ())
     }
 
     /// Gives a delivery up, because its endpoint was not to be called at `known_at`; unless it was changed since then,

@@ -29,7 +29,7 @@ pub(crate) struct Share {
     pub(crate) target: Target,
     /// The endpoint, if the target is one.
     pub(crate) endpoint: Option<Endpoint>,
-    pub(crate) events: Vec<(Source, Event)>,
+    pub(crate) events: Vec<(Source, Arc<Event>)>,
 }
 
 /// A record's changes that are told once deliveries are made for the targets that can wait.
@@ -190,8 +190,9 @@ impl Worker {
         let mut shares: Vec<Share> = Vec::new();
         for change in changes {
             for (source, event) in events(change) {
+                let event = Arc::new(event);
                 for (target, endpoint) in self.targets(endpoints, &event) {
-                    let told = (source.clone(), event.clone());
+                    let told = (source.clone(), Arc::clone(&event));
                     match shares.iter_mut().find(|share| share.target == target) {
                         Some(share) => share.events.push(told),
                         None => shares.push(Share {

@@ -8,6 +8,7 @@ mod close;
 mod fan_out;
 mod gates;
 mod known;
+mod lessons;
 mod replay;
 mod targets;
 
@@ -17,6 +18,7 @@ use crate::attempt::Sequence;
 use crate::fan_out::Telling;
 use crate::gates::Gates;
 use crate::known::Known;
+use crate::lessons::Lessons;
 use crate::targets::Crowded;
 use countersign_api::App;
 use countersign_domain::action::Action;
@@ -52,6 +54,7 @@ pub struct Worker {
     schedule: Arc<Schedule>,
     bus: Option<Bus>,
     known: Arc<Known>,
+    lessons: Arc<Lessons>,
     gates: Gates,
     crowded: Arc<Crowded>,
     unfinished: Arc<Semaphore>,
@@ -103,6 +106,7 @@ impl Worker {
             schedule: Arc::new(schedule),
             bus,
             known: Arc::default(),
+            lessons: Arc::default(),
             gates: Gates::default(),
             crowded: Arc::new(Crowded::default()),
             unfinished: Arc::new(Semaphore::new(UNFINISHED)),

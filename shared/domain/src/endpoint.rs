@@ -429,6 +429,20 @@ impl Endpoints {
         Ok(self.with(Endpoint { secret, updated_at: now, ..endpoint.clone() }, told, by, now))
     }
 
+    /// Learns from attempts, one after the other.
+    #[must_use]
+    pub fn learned(&self, seen: &[(EndpointId, Seen)], now: Timestamp) -> Outcome<Self> {
+        let mut all: Option<Change<Self>> = None;
+        for (id, seen) in seen {
+            let endpoints = all.as_ref().map_or(self, |change| &change.record);
+            let Outcome::Change(next) = endpoints.attempted(id, *seen, now) else { continue };
+            let mut entries = all.take().map_or_else(Vec::new, |change| change.entries);
+            entries.extend(next.entries);
+            all = Some(Change { entries, ..next });
+        }
+        all.map_or(Outcome::Keep, Outcome::Change)
+    }
+
     /// Learns from an attempt: what answers 410, or nothing but failures for five days, is disabled. An endpoint that is
     /// disabled or gone by now has nothing more to learn from.
     #[must_use]

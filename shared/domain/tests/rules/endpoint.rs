@@ -768,3 +768,16 @@ fn a_status_has_its_documented_word() {
     assert_eq!(Status::Enabled.as_str(), "enabled");
     assert_eq!(Status::Disabled { at: at(LATER), why: Why::Asked }.as_str(), "disabled");
 }
+
+#[test]
+fn attempts_of_many_endpoints_are_learned_from_in_one_change() {
+    let before = two();
+    let seen = [(id(1), Seen::TimedOut), (id(2), Seen::Gone), (id(1), Seen::TimedOut), (id(9), Seen::Gone)];
+    let together = changed(before.learned(&seen, at(LATER)));
+    let one = changed(before.attempted(&id(1), Seen::TimedOut, at(LATER)));
+    let other = changed(one.record.attempted(&id(2), Seen::Gone, at(LATER)));
+    let entries: Vec<_> = one.entries.into_iter().chain(other.entries).collect();
+    assert_eq!((together.record, together.entries), (other.record, entries));
+    assert_eq!(before.learned(&seen[3..], at(LATER)), Outcome::Keep);
+    assert_eq!(before.learned(&[], at(LATER)), Outcome::Keep);
+}
