@@ -2,16 +2,23 @@
 
 use countersign_domain::endpoint::Endpoints;
 use countersign_store::{Fault, Key, Store};
+use quick_cache::sync::Cache;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Of how many tenants they are remembered.
 const REMEMBERED: usize = 500;
 
 /// What was read, by partition key, with how many changes it had had.
-#[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<HashMap<String, (u64, Arc<Endpoints>)>>);
+#[derive(Debug)]
+pub(crate) struct Known(Cache<String, (u64, Arc<Endpoints>)>);
+
+impl Default for Known {
+    fn default() -> Self {
+        Self(Cache::new(REMEMBERED))
+    }
+}
 
 /// The endpoints of some tenants, by partition key; those that cannot be read are nobody else's fault.
 pub(crate) type Found = HashMap<String, Result<Arc<Endpoints>, Fault>>;
@@ -27,7 +34,7 @@ impl Known {
         for (pk, loaded) in store.load_all(&others, deadline).await? {
             let endpoints = loaded.map(|loaded| {
                 let endpoints = Arc::new(loaded.record);
-                self.remember(&pk, loaded.version, &endpoints);
+                self.0.insert(pk.clone(), (loaded.version, Arc::clone(&endpoints)));
                 endpoints
             });
             found.insert(pk, endpoints);
@@ -36,10 +43,7 @@ impl Known {
     }
 
     async fn unchanged(&self, store: &Store, keys: &[Key<Endpoints>], deadline: Instant) -> Result<Found, Fault> {
-        let known: Vec<_> = {
-            let known = self.lock();
-            keys.iter().filter_map(|key| Some((key.clone(), known.get(key.as_str())?.clone()))).collect()
-        };
+        let known: Vec<_> = keys.iter().filter_map(|key| Some((key.clone(), self.0.get(key.as_str())?))).collect();
         if known.is_empty() {
             return Ok(Found::new());
         }
@@ -48,17 +52,5 @@ impl Known {
         let unchanged = |key: &Key<Endpoints>, version| versions.get(key.as_str()) == Some(&version);
         let unchanged = known.into_iter().filter(|(key, (version, _))| unchanged(key, *version));
         Ok(unchanged.map(|(key, (_, endpoints))| (key.as_str().to_owned(), Ok(endpoints))).collect())
-    }
-
-    fn remember(&self, pk: &str, version: u64, endpoints: &Arc<Endpoints>) {
-        let mut known = self.lock();
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert(pk.to_owned(), (version, Arc::clone(endpoints)));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (u64, Arc<Endpoints>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
