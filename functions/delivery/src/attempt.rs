@@ -75,8 +75,7 @@ impl Worker {
         let pass = match lane {
             Lane::Slow => None,
             Lane::Fast => {
-                let lane = self.lane(&tenant, &delivery.target, endpoint.as_ref(), deadline).await;
-                let pass = if lane == Lane::Fast { self.gates.enter(&delivery.target) } else { None };
+                let pass = self.pass(&tenant, &delivery.target, endpoint.as_ref(), deadline).await;
                 if pass.is_none() {
                     self.send(Lane::Slow, std::slice::from_ref(work)).await;
                     return Ok(Vec::new());

@@ -53,12 +53,12 @@ impl Worker {
             records.entry(&work.key).or_default().push((*place, work));
         }
         let works: Vec<&Work> = changes.iter().map(|(_, work)| *work).collect();
-        let untold = self.app.store.untold(&works, deadline).await;
+        let mut untold = self.app.store.untold(&works, deadline).await;
         let read: Vec<_> = records
             .into_iter()
             .map(|(key, works)| {
-                let untold = match &untold {
-                    Ok(untold) => untold.get(key).cloned().unwrap_or_else(|| Ok(Vec::new())),
+                let untold = match &mut untold {
+                    Ok(untold) => untold.remove(key).unwrap_or_else(|| Ok(Vec::new())),
                     Err(fault) => Err(fault.clone()),
                 };
                 (works, untold)
@@ -106,7 +106,7 @@ impl Worker {
             }
             let deadline = Instant::now() + WITHIN;
             let made = some.into_iter().map(|share| async move {
-                let pass = self.pass(&share, deadline).await;
+                let pass = self.pass_for(&share, deadline).await;
                 self.make(share, pass, None, deadline).await
             });
             for made in join_all(made).await {
@@ -116,9 +116,8 @@ impl Worker {
     }
 
     /// The right to call a share's target on the fast lane, if it is to be called there now.
-    async fn pass(&self, share: &Share, deadline: Instant) -> Option<Pass> {
-        let lane = self.lane(&share.tenant, &share.target, share.endpoint.as_ref(), deadline).await;
-        if lane == Lane::Fast { self.gates.enter(&share.target) } else { None }
+    async fn pass_for(&self, share: &Share, deadline: Instant) -> Option<Pass> {
+        self.pass(&share.tenant, &share.target, share.endpoint.as_ref(), deadline).await
     }
 
     async fn put_all_off(&self, works: &[(usize, Work)], fault: &Fault) -> Vec<usize> {
@@ -176,7 +175,7 @@ impl Worker {
         first.extend(left.drain(..few));
         let mut made = Vec::new();
         for share in first {
-            match self.pass(&share, deadline).await {
+            match self.pass_for(&share, deadline).await {
                 Some(pass) => made.push(self.make(share, Some(pass), None, deadline)),
                 None => left.push(share),
             }

@@ -28,10 +28,17 @@ pub(crate) struct Gates(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    inside: Mutex<HashMap<Target, Inside>>,
+    targets: Mutex<Targets>,
     beyond: Arc<Semaphore>,
     queued: AtomicUsize,
     left: Notify,
+}
+
+/// The targets that are known, and how many attempts are being made to all of them on places of their own.
+#[derive(Debug, Default)]
+struct Targets {
+    inside: HashMap<Target, Inside>,
+    attempts: usize,
 }
 
 /// What is known of a target here and now.
@@ -61,7 +68,7 @@ enum Place {
 impl Default for Gates {
     fn default() -> Self {
         Self(Arc::new(Shared {
-            inside: Mutex::default(),
+            targets: Mutex::default(),
             beyond: Arc::new(Semaphore::new(BEYOND)),
             queued: AtomicUsize::new(0),
             left: Notify::new(),
@@ -73,10 +80,10 @@ impl Gates {
     /// Lets one more through, if there is room now, or will be soon.
     pub(crate) fn enter(&self, target: &Target) -> Option<Pass> {
         let mut gates = self.lock();
-        let inside = gates.get(target).copied().unwrap_or_default();
-        let attempts = gates.values().map(|inside| inside.attempts).sum::<usize>();
-        let place = if inside.attempts < PER_TARGET && attempts < IN_ALL {
-            gates.insert(target.clone(), Inside { attempts: inside.attempts + 1, ..inside });
+        let inside = gates.inside.get(target).copied().unwrap_or_default();
+        let place = if inside.attempts < PER_TARGET && gates.attempts < IN_ALL {
+            gates.attempts += 1;
+            gates.inside.insert(target.clone(), Inside { attempts: inside.attempts + 1, ..inside });
             Place::Own(target.clone())
         } else if inside.quick && self.0.queued.load(Ordering::SeqCst) < QUEUED {
             self.0.queued.fetch_add(1, Ordering::SeqCst);
@@ -101,19 +108,19 @@ impl Gates {
     /// Remembers how a target has answered.
     pub(crate) fn answered(&self, target: &Target, quickly: bool) {
         let mut gates = self.lock();
-        if gates.len() >= REMEMBERED {
-            gates.retain(|_, inside| inside.attempts > 0);
+        if gates.inside.len() >= REMEMBERED {
+            gates.inside.retain(|_, inside| inside.attempts > 0);
         }
-        gates.entry(target.clone()).or_default().quick = quickly;
+        gates.inside.entry(target.clone()).or_default().quick = quickly;
     }
 
     /// Whether a target's latest answer came quickly, as far as it is remembered.
     pub(crate) fn is_quick(&self, target: &Target) -> bool {
-        self.lock().get(target).is_some_and(|inside| inside.quick)
+        self.lock().inside.get(target).is_some_and(|inside| inside.quick)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Target, Inside>> {
-        self.0.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Targets> {
+        self.0.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,10 +139,11 @@ impl Drop for Pass {
         match &self.place {
             Place::Own(target) => {
                 let mut gates = self.gates.lock();
-                if let Some(inside) = gates.get_mut(target) {
+                gates.attempts -= 1;
+                if let Some(inside) = gates.inside.get_mut(target) {
                     inside.attempts -= 1;
                     if *inside == Inside::default() {
-                        gates.remove(target);
+                        gates.inside.remove(target);
                     }
                 }
             }
@@ -167,7 +175,7 @@ mod tests {
         passes.push(gates.enter(&bus(1)).unwrap());
         assert!(gates.enter(&bus(1)).is_none());
         drop(passes);
-        assert!(gates.lock().is_empty());
+        assert!(gates.lock().inside.is_empty());
     }
 
     #[tokio::test]

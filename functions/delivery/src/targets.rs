@@ -1,6 +1,7 @@
 //! Who is to hear of an event, and on which lane.
 
 use crate::Worker;
+use crate::gates::Pass;
 use countersign_api::endpoints_key;
 use countersign_domain::Tenant;
 use countersign_domain::delivery::{Target, inbox};
@@ -46,14 +47,22 @@ impl Worker {
         endpoints.chain(bus.map(|bus| (Target::Bus { name: bus.name().to_owned() }, None))).collect()
     }
 
-    /// On which lane a target is called.
-    pub(crate) async fn lane(
+    /// The right to call a target on the fast lane, if it is to be called there now.
+    pub(crate) async fn pass(
         &self,
         tenant: &Tenant,
         target: &Target,
         endpoint: Option<&Endpoint>,
         deadline: Instant,
-    ) -> Lane {
+    ) -> Option<Pass> {
+        match self.lane(tenant, target, endpoint, deadline).await {
+            Lane::Fast => self.gates.enter(target),
+            Lane::Slow => None,
+        }
+    }
+
+    /// On which lane a target is called.
+    async fn lane(&self, tenant: &Tenant, target: &Target, endpoint: Option<&Endpoint>, deadline: Instant) -> Lane {
         let Some(endpoint) = endpoint else { return Lane::Fast };
         if endpoint.slow_since.is_some() {
             return Lane::Slow;
