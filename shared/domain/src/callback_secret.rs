@@ -31,6 +31,14 @@ impl FromStr for SecretId {
 
 text_of! { SecretId, InvalidSecretId; }
 
+impl SecretId {
+    /// The one under which a tenant's secret signs the callbacks that name none.
+    #[must_use]
+    pub fn of_callbacks() -> Self {
+        Self("default".to_owned())
+    }
+}
+
 /// A secret that is registered by id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedSecret {

@@ -118,6 +118,21 @@ pub enum With<R> {
         /// Its first entry.
         entry: Box<Entry>,
     },
+    /// A part of the record in an inbox, as it stands from now on.
+    Pointer(Pointer),
+}
+
+/// What finds a part of a record in an inbox of its tenant: written over what was there before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// The inbox.
+    pub inbox: String,
+    /// The part's id, as callers know it.
+    pub id: String,
+    /// Sorts the inbox.
+    pub created_at: Timestamp,
+    /// Status under which it is listed.
+    pub state: String,
 }
 
 impl<R> Change<R> {

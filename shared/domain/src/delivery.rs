@@ -4,11 +4,15 @@
 //! over after a while, and the same attempt is made again: a receiver may see an event twice, but never misses one.
 
 use crate::api_key::is_lower_hex;
+use crate::callback_secret::SecretId;
 use crate::endpoint::EndpointId;
 use crate::event::{EXHAUSTED, Source};
 use crate::retry::{Schedule, later};
 use crate::text::text_of;
-use crate::{Actor, Change, Entry, EntryClass, Listing, Outcome, Record, Subject, Tenant, Timestamp, rfc3339_micros};
+use crate::workflow::request::{Callback, Request};
+use crate::{
+    Actor, Change, Entry, EntryClass, Listing, Logged, Outcome, Record, Subject, Tenant, Timestamp, rfc3339_micros,
+};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -28,6 +32,14 @@ pub const DELIVERED: &str = "delivery.delivered";
 pub const CANCELLED: &str = "delivery.cancelled";
 /// The entry of a delivery that someone started anew.
 pub const RETRIED: &str = "delivery.retried";
+/// How the workflow door's audit log calls that.
+pub const AUDITED: &str = "delivery.retry";
+
+/// What the deliveries to callbacks of requests are listed as being about.
+pub const CALLBACKS: &str = "callback";
+
+/// The most that is remembered of why the latest attempt has failed, in characters.
+const MAX_ERROR: usize = 500;
 
 /// The inbox of an endpoint's deliveries that wait for their next attempt.
 #[must_use]
@@ -54,6 +66,19 @@ impl DeliveryId {
         let hash = Sha256::digest(made_of);
         Self(format!("dlv_{}", hex::encode(&hash[..16])))
     }
+
+    /// Its digits as a UUID: what an approval workflow calls it.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        // There are always 32 of them.
+        self.0.strip_prefix("dlv_").and_then(|digits| Uuid::try_parse(digits).ok()).unwrap_or_default()
+    }
+}
+
+impl From<Uuid> for DeliveryId {
+    fn from(id: Uuid) -> Self {
+        Self(format!("dlv_{}", id.simple()))
+    }
 }
 
 impl FromStr for DeliveryId {
@@ -69,6 +94,39 @@ impl FromStr for DeliveryId {
 
 text_of! { DeliveryId, InvalidDeliveryId; }
 
+/// Which callback: `cb_` and 32 hexadecimal digits, made of the tenant, the URL and what signs. So the URL, which may hold
+/// what only its owner is to know, stands in no entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CallbackId(String);
+
+/// The text does not say which callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be cb_ and 32 of 0-9 a-f")]
+pub struct InvalidCallbackId;
+
+impl CallbackId {
+    /// The id of a callback of `tenant`.
+    #[must_use]
+    pub fn of(tenant: &Tenant, callback: &Callback) -> Self {
+        let made_of = json!([tenant, callback.url, callback.secret]).to_string();
+        Self(format!("cb_{}", hex::encode(&Sha256::digest(made_of)[..16])))
+    }
+}
+
+impl FromStr for CallbackId {
+    type Err = InvalidCallbackId;
+
+    fn from_str(id: &str) -> Result<Self, InvalidCallbackId> {
+        match id.strip_prefix("cb_") {
+            Some(digits) if digits.len() == 32 && is_lower_hex(digits) => Ok(Self(id.to_owned())),
+            Some(_) | None => Err(InvalidCallbackId),
+        }
+    }
+}
+
+text_of! { CallbackId, InvalidCallbackId; }
+
 /// Where an event is delivered to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
@@ -83,15 +141,37 @@ pub enum Target {
         /// Its name.
         name: String,
     },
+    /// Whoever is called back about a request. What is called is the delivery's URL.
+    Callback {
+        /// Which callback.
+        id: CallbackId,
+        /// The registered secret that signs; `None` for the default one.
+        secret: Option<SecretId>,
+    },
 }
 
 impl Target {
+    /// The callback of a request of `tenant`.
+    #[must_use]
+    pub fn callback(tenant: &Tenant, callback: &Callback) -> Self {
+        Self::Callback { id: CallbackId::of(tenant, callback), secret: callback.secret.clone() }
+    }
+
     /// The endpoint, if it is one.
     #[must_use]
     pub fn endpoint(&self) -> Option<&EndpointId> {
         match self {
             Self::Endpoint { id } => Some(id),
-            Self::Bus { .. } => None,
+            Self::Bus { .. } | Self::Callback { .. } => None,
+        }
+    }
+
+    /// Whether it is the callback of a request.
+    #[must_use]
+    pub fn is_callback(&self) -> bool {
+        match self {
+            Self::Callback { .. } => true,
+            Self::Endpoint { .. } | Self::Bus { .. } => false,
         }
     }
 
@@ -100,6 +180,8 @@ impl Target {
         match self {
             Self::Endpoint { id } => ["endpoint", id.as_str()],
             Self::Bus { name } => ["bus", name],
+            // Made of all that tells it apart.
+            Self::Callback { id, .. } => ["callback", id.as_str()],
         }
     }
 }
@@ -125,10 +207,26 @@ pub struct Delivery {
     pub state: State,
     /// How many attempts were made before it was last started anew: before its present round.
     pub earlier: u32,
+    /// What became of its latest attempt; only of a callback's, whose attempts are listed without their log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Last>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// What became of the latest attempt of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// When it was claimed.
+    pub at: Timestamp,
+    /// The HTTP status that it was answered with; `None` also once the delivery was started anew.
+    pub status_code: Option<u16>,
+    /// Why it failed and how the answer began, at most 500 characters; `None` also once the delivery was started anew.
+    pub error: Option<String>,
+    /// Whether time ran out.
+    pub timed_out: bool,
 }
 
 /// How far a delivery is. Attempts are numbered in its present round, the first being 1.
@@ -209,6 +307,8 @@ pub struct Report {
     pub excerpt: Option<String>,
     /// What was called.
     pub url: Option<String>,
+    /// Whether time ran out.
+    pub timed_out: bool,
 }
 
 impl Report {
@@ -220,6 +320,18 @@ impl Report {
     /// Why the attempt failed, in a few words.
     fn failure(&self) -> Option<String> {
         self.error.clone().or_else(|| self.status_code.map(|code| format!("HTTP {code}")))
+    }
+
+    /// The attempt as it is remembered; it has failed if the delivery has not arrived.
+    fn as_last(&self, arrived: bool) -> Last {
+        let error = self.failure().filter(|_| !arrived).map(|failure| {
+            let whole = match &self.excerpt {
+                Some(excerpt) => format!("{failure}: {excerpt}"),
+                None => failure,
+            };
+            whole.chars().take(MAX_ERROR).collect()
+        });
+        Last { at: self.claimed_at, status_code: self.status_code, error, timed_out: self.timed_out }
     }
 }
 
@@ -279,6 +391,7 @@ impl Delivery {
             run: new.run,
             state: due_now(schedule, now),
             earlier: 0,
+            last: None,
             created_at: now,
             updated_at: now,
         };
@@ -395,8 +508,15 @@ impl Delivery {
             State::Waiting { .. } | State::Claimed { .. } | State::Exhausted { .. } | State::Cancelled { .. } => {
                 let earlier = self.attempts();
                 let state = due_now(schedule, now);
-                let delivery = Self { state, earlier, updated_at: now, ..self.clone() };
-                let entry = delivery.entry(RETRIED, by, now, json!({ "attempts": earlier }));
+                let last = self.last.clone().map(|last| Last { status_code: None, error: None, ..last });
+                let delivery = Self { state, earlier, last, updated_at: now, ..self.clone() };
+                let data = match delivery.request_id() {
+                    None => json!({ "attempts": earlier }),
+                    Some(request) => {
+                        json!({ "attempts": earlier, "request_id": request, "resource_id": delivery.id.uuid() })
+                    }
+                };
+                let entry = delivery.entry(RETRIED, by, now, data);
                 Ok(Outcome::Change(Change::new(delivery, entry)))
             }
         }
@@ -406,6 +526,27 @@ impl Delivery {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.earlier.saturating_add(self.made())
+    }
+
+    /// How many attempts were made since it was last started anew, the one that is being made not among them.
+    #[must_use]
+    pub fn attempts_of_round(&self) -> u32 {
+        self.made()
+    }
+
+    /// Whether no attempt of it has ended yet.
+    #[must_use]
+    pub fn is_at_first_attempt(&self) -> bool {
+        match self.state {
+            State::Waiting { attempt, .. } | State::Claimed { attempt, .. } => self.earlier == 0 && attempt == 1,
+            State::Delivered { .. } | State::Exhausted { .. } | State::Cancelled { .. } => false,
+        }
+    }
+
+    /// The request that its callback is called about, if it is to one.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&str> {
+        (self.target.is_callback() && self.source.kind == Request::KIND).then_some(&self.source.id)
     }
 
     /// What callers are told of its state.
@@ -461,7 +602,9 @@ impl Delivery {
 
     fn reported(&self, report: &Report, state: State, now: Timestamp) -> Self {
         let url = report.url.clone().or_else(|| self.url.clone());
-        Self { url, state, updated_at: now, ..self.clone() }
+        let arrived = matches!(state, State::Delivered { .. });
+        let last = self.target.is_callback().then(|| report.as_last(arrived));
+        Self { url, state, last, updated_at: now, ..self.clone() }
     }
 
     /// The change to this delivery by what was reported, and by what that led to if the delivery is over.
@@ -530,11 +673,12 @@ fn due_now(schedule: &Schedule, now: Timestamp) -> State {
 
 impl Record for Delivery {
     const KIND: &'static str = "delivery";
-    const SCHEMA: u32 = 1;
+    /// 2: also to callbacks of requests, with their latest attempt.
+    const SCHEMA: u32 = 2;
     type Refusal = Refusal;
 
-    fn upgrade(_schema: u32, _body: Value) -> Option<Value> {
-        None
+    fn upgrade(schema: u32, body: Value) -> Option<Value> {
+        (schema == 1).then_some(body)
     }
 
     fn listing(&self) -> Listing {
@@ -542,10 +686,20 @@ impl Record for Delivery {
         let waiting = self.next_attempt_at().and(endpoint);
         Listing {
             state: Some(self.status()),
-            subject: Some(endpoint.map_or_else(|| "bus".to_owned(), EndpointId::to_string)),
+            subject: Some(match &self.target {
+                Target::Endpoint { id } => id.to_string(),
+                Target::Bus { .. } => "bus".to_owned(),
+                Target::Callback { .. } => CALLBACKS.to_owned(),
+            }),
             inbox: waiting.map(|id| inbox(id).into()),
             ..Listing::at(self.created_at)
         }
+    }
+
+    /// Of what happens to a delivery, its log has what an administrator did about a request's callback.
+    fn logged(entry: &Entry) -> Option<Logged> {
+        let is_logged = entry.name == RETRIED && entry.data["request_id"].is_string();
+        is_logged.then(|| Logged { name: AUDITED.to_owned(), by: Some(entry.actor.name().to_owned()) })
     }
 
     /// When word is to arrive: that rode along with a message, or was lost with it, not before the clock looks.

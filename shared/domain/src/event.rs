@@ -5,7 +5,8 @@ use crate::case::Case;
 use crate::delivery::Delivery;
 use crate::override_token::OverrideToken;
 use crate::remediation::Remediation;
-use crate::{Actor, Entry, EntryClass, Record, Subject, Tenant, Timestamp, rfc3339};
+use crate::workflow::request::Request;
+use crate::{Actor, Entry, EntryClass, Record, Subject, Tenant, Timestamp, rfc3339, rfc3339_micros};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -45,8 +46,10 @@ pub const EVENTS: [&str; 29] = [
     EXHAUSTED,
 ];
 
-/// The kinds of record that have events, as they are in keys.
-pub const KINDS: [&str; 5] = [OverrideToken::KIND, Remediation::KIND, Action::KIND, Case::KIND, Delivery::KIND];
+/// The kinds of record that have events, as they are in keys. A replay that is under way has noted how far it is by
+/// their places here: a new one comes last.
+pub const KINDS: [&str; 6] =
+    [OverrideToken::KIND, Remediation::KIND, Action::KIND, Case::KIND, Delivery::KIND, Request::KIND];
 
 /// Names that the agents' SDK lets people subscribe to and that are never sent.
 pub const NEVER_SENT: [&str; 2] = ["policy.violation", "agent.trust_changed"];
@@ -171,6 +174,20 @@ struct Envelope<'a> {
     data: &'a Value,
 }
 
+/// The body that the callback of a request gets, whatever has happened to it: details are asked for.
+#[derive(Serialize)]
+struct CallbackBody<'a> {
+    event_id: Uuid,
+    event_type: String,
+    request_id: &'a Value,
+    artifact_type: &'a Value,
+    artifact_id: &'a Value,
+    status: &'a Value,
+    stage_order: &'a Value,
+    actor: &'a Value,
+    occurred_at: String,
+}
+
 impl Event {
     /// What the world is told of `entry`, which comes from `source`; `None` if it is nobody's business.
     #[must_use]
@@ -210,9 +227,31 @@ impl Event {
                 data: &self.data,
             })
         };
-        match body {
-            Ok(body) => body,
-            Err(_) => unreachable!("texts and JSON values can always be written"),
-        }
+        written(body)
+    }
+
+    /// The bytes that are signed and sent to the callback of the request that this is an event of: compact JSON with nine
+    /// keys, all of them as they were when it happened, and its time in microseconds.
+    #[must_use]
+    pub fn callback_body(&self) -> String {
+        let data = &self.data;
+        written(serde_json::to_string(&CallbackBody {
+            event_id: self.id,
+            event_type: self.name.replacen('.', "_", 1),
+            request_id: &data["request_id"],
+            artifact_type: &data["artifact_type"],
+            artifact_id: &data["artifact_id"],
+            status: &data["status"],
+            stage_order: &data["stage_order"],
+            actor: &data["actor"],
+            occurred_at: rfc3339_micros(self.at),
+        }))
+    }
+}
+
+fn written(body: serde_json::Result<String>) -> String {
+    match body {
+        Ok(body) => body,
+        Err(_) => unreachable!("texts and JSON values can always be written"),
     }
 }

@@ -25,9 +25,10 @@ mod tenant;
 pub mod text;
 pub mod webhook_signature;
 mod work;
+pub mod workflow;
 
 pub use actor::Actor;
-pub use change::{Change, Entry, EntryClass, Listing, Logged, Outcome, Record, Subject, With};
+pub use change::{Change, Entry, EntryClass, Listing, Logged, Outcome, Pointer, Record, Subject, With};
 pub use jiff::Timestamp;
 pub use tenant::{InvalidTenant, Tenant};
 pub use work::Work;

@@ -121,6 +121,17 @@ impl Logic {
         evaluator.own(value)
     }
 
+    /// The texts that the expression names for the data in `context`: its value if that is one, those of the true elements
+    /// if it is a list, otherwise none.
+    ///
+    /// # Errors
+    /// As for [`Logic::evaluate`].
+    pub fn texts(&self, context: &Value) -> Result<Vec<String>, EvaluationError> {
+        let mut evaluator = Evaluator::default();
+        let value = evaluator.evaluate(&self.0, Data::Value(context))?;
+        evaluator.texts(&value)
+    }
+
     /// Whether the value of the expression is true for the data in `context`.
     ///
     /// # Errors

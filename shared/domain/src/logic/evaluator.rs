@@ -255,6 +255,21 @@ impl Evaluator {
         Ok(Some(Cow::Owned(text)))
     }
 
+    /// A text as it is, and of a list the text of each true element.
+    pub(super) fn texts(&mut self, value: &Value) -> Result<Vec<String>> {
+        let texts = match value {
+            Value::String(_) => slice::from_ref(value),
+            Value::Array(items) => items,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => &[],
+        };
+        let mut found = Vec::new();
+        for text in texts.iter().filter(|text| value.is_string() || is_true(text)) {
+            self.budget.step()?;
+            found.extend(self.text(text)?.map(Cow::into_owned));
+        }
+        Ok(found)
+    }
+
     fn concatenate(&mut self, call: Call<'_>) -> Result<String> {
         let mut whole = String::new();
         for argument in call.arguments {

@@ -63,6 +63,7 @@ fn report(delivery: &Delivery) -> Report {
         error: None,
         excerpt: Some("see http://10.0.0.1/".to_owned()),
         url: Some(URL.to_owned()),
+        timed_out: false,
     }
 }
 
@@ -610,5 +611,5 @@ fn a_delivery_is_stored_in_this_shape() {
         assert_eq!(serde_json::to_value(&delivery).unwrap(), shape);
         assert_eq!(serde_json::from_value::<Delivery>(shape).unwrap(), delivery);
     }
-    assert_eq!((Delivery::KIND, Delivery::SCHEMA, Delivery::upgrade(0, json!({}))), ("delivery", 1, None));
+    assert_eq!((Delivery::KIND, Delivery::SCHEMA, Delivery::upgrade(0, json!({}))), ("delivery", 2, None));
 }

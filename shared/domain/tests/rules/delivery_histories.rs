@@ -259,6 +259,7 @@ fn report(delivery: &Delivery) -> Option<Report> {
         error: None,
         excerpt: None,
         url: None,
+        timed_out: false,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Expressions: what each operator answers, and what is refused when it is written.
 
-use countersign_domain::logic::{EvaluationError, InvalidLogic, Logic, MAX_DEPTH};
+use countersign_domain::logic::{EvaluationError, InvalidLogic, Logic, MAX_DEPTH, MAX_OUTPUT, MAX_STEPS};
 use serde_json::{Value, json};
 
 const CONTEXT: &str = r#"{
@@ -775,4 +775,30 @@ fn expressions_are_nested_64_deep_at_most() {
     }
     assert_eq!(refused(nots(MAX_DEPTH + 1)), InvalidLogic::TooDeep);
     assert_eq!(refused(lists(MAX_DEPTH + 1)), InvalidLogic::TooDeep);
+}
+
+#[test]
+fn an_expression_names_a_text_or_the_true_elements_of_a_list() {
+    let context = read(CONTEXT);
+    let named = |rule: &str| parsed(read(rule)).texts(&context);
+    for (rule, texts) in [
+        (r#"{"var": "text"}"#, &["abc"][..]),
+        (r#"{"var": "empty"}"#, &[""]),
+        (r#"{"var": "numbers"}"#, &["1", "2", "3", "4"]),
+        (r#"[0, 1.0, 2.5, "", "0", null, false, true, [], {}]"#, &["1", "2.5", "0", "true"]),
+        (r#"{"map": [{"var": "people"}, {"var": "name"}]}"#, &["Ann", "Bob", "Cem"]),
+        (r#"{"var": "nested.list"}"#, &[r#"{"name":"deep"}"#, "[10,20]"]),
+        (r#"{"var": "one"}"#, &[]),
+        (r#"{"var": "yes"}"#, &[]),
+        (r#"{"var": "nested"}"#, &[]),
+        (r#"{"var": "absent"}"#, &[]),
+        ("null", &[]),
+        ("[]", &[]),
+    ] {
+        assert_eq!(named(rule), Ok(texts.iter().map(ToString::to_string).collect()), "{rule}");
+    }
+    assert_eq!(named(r#"{"/": [1, 0]}"#), Err(EvaluationError::DivisionByZero));
+    let all = parsed(json!({ "var": "" }));
+    assert_eq!(all.texts(&vec![1; MAX_STEPS].into()), Err(EvaluationError::TooManySteps));
+    assert_eq!(all.texts(&json!([["x".repeat(MAX_OUTPUT)]])), Err(EvaluationError::TooMuchOutput));
 }

@@ -135,7 +135,7 @@ fn items(change: &Change<Remediation>) -> Vec<(&str, &str)> {
         .iter()
         .map(|with| match with {
             With::Item { name, body } => (name.as_str(), body.as_str()),
-            With::Born { .. } => panic!("nothing else is born with a change of a remediation"),
+            With::Born { .. } | With::Pointer(_) => panic!("nothing else is written with a change of a remediation"),
         })
         .collect()
 }

@@ -129,7 +129,7 @@ fn moment(remediation: &mut Remediation, command: Command, now: Timestamp) -> Mo
             assert_eq!(*remediation, change.record);
             items.extend(change.with.into_iter().map(|with| match with {
                 With::Item { name, body } => (name, body),
-                With::Born { .. } => panic!("nothing is born"),
+                With::Born { .. } | With::Pointer(_) => panic!("only items are written"),
             }));
             change.entries
         }
