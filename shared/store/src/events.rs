@@ -38,6 +38,12 @@ impl Untold {
         Ok(Self { key, tenant, change })
     }
 
+    /// The key of the record.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The kind of the record.
     #[must_use]
     pub fn kind(&self) -> &str {
@@ -84,37 +90,42 @@ pub struct EventPage {
 impl Store {
     /// The changes that word was sent of and that nobody has told the world of, by the keys of their records, in order.
     /// Where one right before them waits as well, all of that record's that wait: what happened to it is told in order.
+    /// `told` may know of a record's latest change that was told; whether that one waits is not asked then.
     ///
     /// # Errors
     /// The outer one is the table's; the inner one is a record's own.
     pub async fn untold(
         &self,
         work: &[&Work],
+        told: impl Fn(&str) -> Option<u64>,
         deadline: Instant,
     ) -> Result<HashMap<String, Result<Vec<Untold>, Fault>>, Fault> {
-        let mut told: HashMap<&str, BTreeSet<u64>> = HashMap::new();
+        let mut records: HashMap<&str, BTreeSet<u64>> = HashMap::new();
         for work in work {
-            told.entry(&work.key).or_default().extend(work.change);
+            records.entry(&work.key).or_default().extend(work.change);
         }
         // The one before the first tells whether word of earlier ones was lost.
-        let before = |versions: &BTreeSet<u64>| versions.first().and_then(|first| first.checked_sub(1));
+        let before = |key: &str, versions: &BTreeSet<u64>| {
+            let before = versions.first()?.checked_sub(1).filter(|before| *before > 0)?;
+            (told(key) != Some(before)).then_some(before)
+        };
         let at = |key: &str, version| Position {
             listed_sk: String::new(),
             pk: key.to_owned(),
             sk: item::change_sk(version),
         };
-        let positions = told.iter().flat_map(|(key, versions)| {
-            before(versions).into_iter().chain(versions.iter().copied()).map(|version| at(key, version))
+        let positions = records.iter().flat_map(|(key, versions)| {
+            before(key, versions).into_iter().chain(versions.iter().copied()).map(|version| at(key, version))
         });
         let items = self.batch_get(&positions.collect::<Vec<_>>(), false, deadline).await?;
         let mut untold = HashMap::new();
-        for (key, versions) in told {
+        for (key, versions) in records {
             let waiting = |version| {
                 let item = items.get(&(key.to_owned(), item::change_sk(version)));
                 item.filter(|item| item.contains_key("due_pk"))
             };
             let span = versions.first().zip(versions.last()).map_or(0, |(first, last)| last - first + 1);
-            let complete = span == versions.len() as u64 && before(&versions).and_then(waiting).is_none();
+            let complete = span == versions.len() as u64 && before(key, &versions).and_then(waiting).is_none();
             let read = if complete {
                 versions.iter().copied().filter_map(waiting).map(Untold::read).collect()
             } else {

@@ -161,7 +161,8 @@ pub(crate) fn log_kind(kind: &str) -> String {
     format!("{kind}-log")
 }
 
-fn index_keys(
+/// The attributes by which the `all`, `state` and `subject` indexes find an item; `tenant` as it stands in keys.
+pub(crate) fn index_keys(
     kind: &str,
     tenant: &str,
     state: Option<&str>,

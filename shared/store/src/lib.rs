@@ -13,6 +13,7 @@ mod item;
 mod key;
 mod list;
 mod log;
+mod pointers;
 mod table;
 mod verify;
 mod write;
@@ -27,6 +28,7 @@ pub use item::SHARDS;
 pub use key::Key;
 pub use list::{By, Cursor, Found, InvalidCursor, Order, PAGE_BYTES, Page, Query};
 pub use log::{COUNTED, Log, LogQuery, StoredChange};
+pub use pointers::Parts;
 pub use verify::{BrokenRecord, Progress, Verified};
 
 use aws_config::SdkConfig;

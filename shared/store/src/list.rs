@@ -187,6 +187,22 @@ impl Store {
         Ok(Ok(Page { rows: walked.rows, next: end.map(|end| cursor.keys.seal(&scope, &end.write())) }))
     }
 
+    /// All of a tenant's records of a kind, oldest first.
+    ///
+    /// # Errors
+    /// The table does not answer, or what is stored cannot be read.
+    pub async fn all<R: Record>(&self, tenant: &Tenant, deadline: Instant) -> Result<Vec<R>, Fault> {
+        let index = Index::new(R::KIND, tenant, By::All, Order::OldestFirst);
+        let mut records = Vec::new();
+        for positions in self.query_index(&index, usize::MAX, None, deadline).await?.chunks(BATCH) {
+            let mut items = self.batch_get(positions, false, deadline).await?;
+            for position in positions {
+                records.extend(take_found(&mut items, &index, position)?.map(|found: Found<R>| found.record));
+            }
+        }
+        Ok(records)
+    }
+
     /// A page that starts `offset` records after the first, of those that `shape` makes a row of. With `matches`, both
     /// offset and limit count only what it lets through.
     ///
@@ -198,13 +214,12 @@ impl Store {
         offset: usize,
         deadline: Instant,
         matches: Option<impl Fn(&R) -> bool>,
-        shape: impl Fn(R) -> Option<T>,
+        shape: impl Fn(Found<R>) -> Result<Option<T>, Fault>,
     ) -> Result<Page<usize>, Fault> {
         let index = Index::new(R::KIND, query.tenant, query.by, query.order);
         let Some(matches) = matches else {
-            let walked = self.walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| {
-                ready(Ok(shape(found.record)))
-            });
+            let walked =
+                self.walk(&index, query, None, offset, LOOKED_AT_BY_OFFSET, deadline, |found| ready(shape(found)));
             let walked = walked.await?;
             return Ok(Page { rows: walked.rows, next: walked.more.then_some(offset + walked.looked_at) });
         };
@@ -213,7 +228,7 @@ impl Store {
             let matching = matches(&found.record);
             let shown = matching && skipped == offset;
             skipped += usize::from(matching && !shown);
-            ready(Ok(if shown { shape(found.record) } else { None }))
+            ready(if shown { shape(found) } else { Ok(None) })
         });
         let walked = walked.await?;
         let next = offset + walked.rows.len();

@@ -30,7 +30,7 @@ impl Store {
     ) -> Result<Vec<TransactWriteItem>, Fault> {
         let items = change.with.iter().filter_map(|with| match with {
             With::Item { name, body } => Some(ItemHash::of(name, body)),
-            With::Born { .. } => None,
+            With::Born { .. } | With::Pointer(_) => None,
         });
         let (record, entries) = (&change.record, change.entries.clone());
         let changed = Version { key, found, record, entries, items: items.collect(), change_id, now };
@@ -47,6 +47,7 @@ impl Store {
                         Version { key, found: None, record: &**record, entries, items: Vec::new(), change_id, now };
                     writes.extend(self.version(born)?);
                 }
+                With::Pointer(pointer) => writes.push(self.pointer(&key.tenant()?, pointer)?),
             }
         }
         Ok(writes)

@@ -26,7 +26,7 @@ async fn due_records(world: &World) -> Vec<Due> {
 
 /// What nobody has told of all this, of which one record has changed.
 async fn untold(world: &World, work: &[&Work]) -> Vec<Untold> {
-    let untold = world.store.untold(work, deadline()).await.unwrap();
+    let untold = world.store.untold(work, |_| None, deadline()).await.unwrap();
     untold.into_values().flat_map(Result::unwrap).collect()
 }
 
@@ -120,6 +120,11 @@ async fn changes_of_which_word_was_lost_are_told_along_with_those_around_them() 
     let all = ["thing.created", "thing.second", "thing.third"];
     assert_eq!(names(&untold(&world, &[&word(3)]).await), all, "the one before was not told");
     assert_eq!(names(&untold(&world, &[&word(1), &word(3)]).await), all, "the one between was not told");
+    let third = word(3);
+    for (known, names_of) in [(Some(2), &all[2..]), (Some(1), &all[..]), (None, &all[..])] {
+        let untold = world.store.untold(&[&third], |key| known.filter(|_| key == third.key), deadline()).await.unwrap();
+        assert_eq!(names(untold[&third.key].as_ref().unwrap()), names_of, "{known:?} is known to be told");
+    }
     let first = untold(&world, &[&word(2), &word(1), &word(2)]).await;
     assert_eq!(names(&first), all[..2]);
     world.store.told(&first, deadline()).await.unwrap();

@@ -176,7 +176,7 @@ async fn an_offset_skips_records_and_with_a_filter_only_those_that_match() {
     let acme = tenant("acme");
     create_numbered(&world, &acme, 30).await;
     let query = Query { order: Order::NewestFirst, ..oldest_first(&acme, By::All, 4) };
-    let id = |thing: Thing| Some(thing.id);
+    let id = |found: Found<Thing>| Ok(Some(found.record.id));
     let third = |thing: &Thing| thing.id.parse::<usize>().unwrap() % 3 == 0;
     let ids = |page: &Page<usize>| {
         page.rows.iter().map(|row| serde_json::from_str(row.get()).unwrap()).collect::<Vec<String>>()

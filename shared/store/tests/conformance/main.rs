@@ -10,5 +10,6 @@ mod job;
 mod listings;
 mod log;
 mod once;
+mod pointers;
 mod tampering;
 mod world;
