@@ -43,6 +43,8 @@ enum Work {
 
 struct Transaction {
     request: TransactWriteItemsRequest,
+    /// What the request was read from, to be read again should it be tried alone.
+    body: Vec<u8>,
     answer: oneshot::Sender<Result<TransactWriteItemsResponse, DynoxideError>>,
 }
 
@@ -115,12 +117,9 @@ impl Engine {
     }
 
     async fn transact(&self, body: &[u8]) -> Result<String, DynoxideError> {
-        let mut request: TransactWriteItemsRequest = read(body)?;
-        // The engine keeps tokens for ten minutes and scans them all at every call. Exactly-once does not rest on them:
-        // not every engine honours them.
-        request.client_request_token = None;
         let (answer, answered) = oneshot::channel();
-        self.work.send(Work::Transaction(Transaction { request, answer })).map_err(|_| gone())?;
+        let transaction = Transaction { request: transaction(body)?, body: body.to_vec(), answer };
+        self.work.send(Work::Transaction(transaction)).map_err(|_| gone())?;
         write(&answered.await.map_err(|_| gone())??)
     }
 
@@ -188,22 +187,28 @@ fn groups(transactions: Vec<Transaction>) -> Vec<Vec<Transaction>> {
     groups
 }
 
-/// Commits all of them together. Should they not go together, because one of them is refused or two are about the same
-/// item, each is tried alone.
-fn commit(database: &Database, group: Vec<Transaction>) {
-    if group.len() > 1 {
-        let transact_items = group.iter().flat_map(|transaction| transaction.request.transact_items.clone()).collect();
-        let together = TransactWriteItemsRequest { transact_items, ..TransactWriteItemsRequest::default() };
-        if database.transact_write_items(together).is_ok() {
-            for transaction in group {
-                let _ = transaction.answer.send(Ok(TransactWriteItemsResponse::default()));
-            }
-            return;
-        }
+/// Commits all of them together. Should that fail, because one of them is refused or two are about the same item, each is
+/// tried alone.
+fn commit(database: &Database, mut group: Vec<Transaction>) {
+    let items = group.iter_mut().flat_map(|transaction| std::mem::take(&mut transaction.request.transact_items));
+    let together = TransactWriteItemsRequest { transact_items: items.collect(), ..Default::default() };
+    let is_done = database.transact_write_items(together).is_ok();
+    for Transaction { body, answer, .. } in group {
+        let _ = answer.send(if is_done {
+            Ok(TransactWriteItemsResponse::default())
+        } else {
+            transaction(&body).and_then(|request| database.transact_write_items(request))
+        });
     }
-    for Transaction { request, answer } in group {
-        let _ = answer.send(database.transact_write_items(request));
-    }
+}
+
+/// Reads a request to make several writes or none.
+fn transaction(body: &[u8]) -> Result<TransactWriteItemsRequest, DynoxideError> {
+    let mut request: TransactWriteItemsRequest = read(body)?;
+    // The engine keeps tokens for ten minutes and scans them all at every call. Exactly-once does not rest on them: not
+    // every engine honours them.
+    request.client_request_token = None;
+    Ok(request)
 }
 
 fn gone() -> DynoxideError {
