@@ -1,13 +1,16 @@
 //! Which addresses may be called: public ones, those of allow-listed networks, and some never.
 
+use crate::place::Place;
+use crate::target::Host;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// The networks that may be called although not public, on any port and by plain HTTP, and our own listeners, which are
+/// The networks and places that may be called although not public, also by plain HTTP, and our own listeners, which are
 /// never called. By default nothing but public addresses may be called.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
     networks: Vec<IpNet>,
+    places: Vec<Place>,
     own: Vec<SocketAddr>,
 }
 
@@ -44,7 +47,13 @@ impl Allowed {
     /// What may be called beyond public addresses, and the addresses that this process listens on itself.
     #[must_use]
     pub fn new(networks: Vec<IpNet>, own: Vec<SocketAddr>) -> Self {
-        Self { networks, own }
+        Self { networks, places: Vec::new(), own }
+    }
+
+    /// The same with single places instead of networks.
+    #[must_use]
+    pub fn places(places: Vec<Place>, own: Vec<SocketAddr>) -> Self {
+        Self { networks: Vec::new(), places, own }
     }
 
     /// Reads networks separated by commas; a bare address is a network of one, nothing at all is no network.
@@ -62,20 +71,20 @@ impl Allowed {
     pub(crate) fn permits(&self, manner: Manner) -> bool {
         match manner {
             Manner::Usual => true,
-            Manner::Unusual => !self.networks.is_empty(),
+            Manner::Unusual => !(self.networks.is_empty() && self.places.is_empty()),
         }
     }
 
-    /// Whether this address may be called on this port in this manner.
-    pub(crate) fn judge(&self, address: IpAddr, port: u16, manner: Manner) -> Result<(), Unfit> {
-        // The order matters: what comes before the networks is refused whatever they contain.
+    /// Whether this address, at which this host was found, may be called on this port in this manner.
+    pub(crate) fn judge(&self, host: &Host, address: IpAddr, port: u16, manner: Manner) -> Result<(), Unfit> {
+        // The order matters: what comes before the lists is refused whatever they contain.
         if embeds_another(address) {
             Err(Unfit::Embedding)
         } else if is_reserved(address) {
             Err(Unfit::Reserved)
         } else if self.is_own(address, port) {
             Err(Unfit::Own)
-        } else if self.networks.iter().any(|network| network.contains(&address)) {
+        } else if self.lists(host, address, port) {
             Ok(())
         } else if !is_public(address) {
             Err(Unfit::NotPublic)
@@ -84,6 +93,11 @@ impl Allowed {
         } else {
             Ok(())
         }
+    }
+
+    fn lists(&self, host: &Host, address: IpAddr, port: u16) -> bool {
+        self.networks.iter().any(|network| network.contains(&address))
+            || self.places.iter().any(|place| place.covers(host, address, port))
     }
 
     fn is_own(&self, address: IpAddr, port: u16) -> bool {

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 /// How much of the head of an answer is read, in bytes.
 pub(crate) const HEAD: usize = 16 * 1024;
-/// How much of the body of an answer is read, in bytes.
-const BODY: usize = 4 * 1024;
+/// How much of the body of an answer is read, in bytes, if nothing but an excerpt of it is wanted.
+pub(crate) const EXCERPTED: usize = 4 * 1024;
 /// How much of the body of a failed attempt is kept, in characters.
 const EXCERPT: usize = 200;
 
@@ -149,14 +149,24 @@ impl Failure {
 }
 
 /// What has been heard from the receiver so far, also when nothing more comes.
-#[derive(Default)]
 pub(crate) struct Heard {
+    limit: usize,
     status: Option<StatusCode>,
     retry_after: Option<Duration>,
     body: Vec<u8>,
 }
 
 impl Heard {
+    /// Nothing yet; of the body, so many bytes will be read at most.
+    pub(crate) fn up_to(limit: usize) -> Self {
+        Self { limit, status: None, retry_after: None, body: Vec::new() }
+    }
+
+    /// What was read of the body; nothing is left.
+    pub(crate) fn take_body(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.body)
+    }
+
     /// Listens to an answer up to its end or to what is read of it at most.
     pub(crate) async fn listen(
         &mut self,
@@ -169,11 +179,11 @@ impl Heard {
         }
         self.status = Some(head.status);
         self.retry_after = asked_to_wait(&head.headers, SystemTime::now());
-        while self.body.len() < BODY {
+        while self.body.len() < self.limit {
             let Some(frame) = body.frame().await else { break };
             let frame = frame.map_err(|_| Failure::BrokenBody)?;
             let data = frame.data_ref().map_or(&[][..], |data| data);
-            self.body.extend(data.iter().take(BODY - self.body.len()));
+            self.body.extend(data.iter().take(self.limit - self.body.len()));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The client for addresses that others chose: it connects to what it has checked, and to nothing else.
 
 use crate::address::Allowed;
-use crate::answer::{Attempted, Ended, Failure, HEAD, Heard};
+use crate::answer::{Attempted, EXCERPTED, Ended, Failure, HEAD, Heard};
 use crate::resolver::Resolver;
 use crate::target::{Host, Target, TargetRefused};
 use bytes::Bytes;
@@ -42,6 +42,11 @@ pub struct Outbound {
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be verified with this system's authorities: {0}")]
 pub struct OutboundError(#[from] rustls::Error);
+
+/// No usable answer came; why, in a short sentence that repeats nothing of what was answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unheard(String);
 
 /// A target that has no address which may be called now.
 enum NoAddress {
@@ -96,14 +101,48 @@ impl Outbound {
     /// posts, and reads at most 4 KiB of the answer's body, all within the time given. Our own `Host`, `User-Agent` and
     /// framing headers replace any in `headers`.
     pub async fn post(&self, url: &str, headers: HeaderMap, body: Bytes, within: Duration) -> Attempted {
+        let mut heard = Heard::up_to(EXCERPTED);
+        let (ended, took) = self.attempt(url, headers, body, within, &mut heard).await;
+        Attempted::new(heard, ended, took)
+    }
+
+    /// One attempt whose answer is needed: the body of a 2xx, all of it, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As for [`Attempted::error`], or the body is longer.
+    pub async fn ask(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        within: Duration,
+        limit: usize,
+    ) -> Result<Bytes, Unheard> {
+        let mut heard = Heard::up_to(limit.saturating_add(1));
+        let (ended, took) = self.attempt(url, headers, body, within, &mut heard).await;
+        let body = heard.take_body();
+        match Attempted::new(heard, ended, took).error {
+            Some(error) => Err(Unheard(error)),
+            None if body.len() > limit => Err(Unheard(format!("the answer has more than {limit} bytes"))),
+            None => Ok(body.into()),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        within: Duration,
+        heard: &mut Heard,
+    ) -> (Ended, Duration) {
         let begun = Instant::now();
-        let mut heard = Heard::default();
-        let ended = match timeout(within, self.exchange(url, headers, body, within, &mut heard)).await {
+        let ended = match timeout(within, self.exchange(url, headers, body, within, heard)).await {
             Ok(Ok(())) => Ended::Complete,
             Ok(Err(failure)) => Ended::Failed(failure),
             Err(_) => Ended::Late { within },
         };
-        Attempted::new(heard, ended, begun.elapsed())
+        (ended, begun.elapsed())
     }
 
     async fn exchange(
@@ -145,7 +184,7 @@ impl Outbound {
 
     /// All answers, if all of them may be called.
     fn fit(&self, target: &Target, answers: Vec<IpAddr>) -> Result<Vec<IpAddr>, TargetRefused> {
-        let judge = |address: &IpAddr| self.allowed.judge(*address, target.port, target.manner());
+        let judge = |address: &IpAddr| self.allowed.judge(&target.host, *address, target.port, target.manner());
         // Many systems know localhost by both families; allowing one of them is enough.
         if target.host.is_localhost() && answers.iter().all(IpAddr::is_loopback) {
             let fit: Vec<_> = answers.iter().copied().filter(|address| judge(address).is_ok()).collect();

@@ -19,7 +19,7 @@ const LONGEST_LABEL: usize = 63;
 pub struct TargetRefused(Reason);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Reason {
+pub(crate) enum Reason {
     #[error("must be at most {LONGEST} bytes long")]
     Long,
     #[error("must be of printable ASCII characters, without blanks and backslashes")]
@@ -135,7 +135,7 @@ fn parse(text: &str) -> Result<Target, Reason> {
 }
 
 /// The host as written, with its brackets, and the port if one is written.
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), Reason> {
+pub(crate) fn split_port(authority: &str) -> Result<(&str, Option<&str>), Reason> {
     let end = if authority.starts_with('[') {
         authority.find(']').ok_or(Reason::Host)? + 1
     } else {
@@ -147,12 +147,12 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), Reason> {
     }
 }
 
-fn port_number(written: &str) -> Result<u16, Reason> {
+pub(crate) fn port_number(written: &str) -> Result<u16, Reason> {
     let port: u16 = written.parse().map_err(|_| Reason::Port)?;
     if port == 0 || port.to_string() != written { Err(Reason::Port) } else { Ok(port) }
 }
 
-fn host(written: &str) -> Result<Host, Reason> {
+pub(crate) fn host(written: &str) -> Result<Host, Reason> {
     let address = match written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => {
             let address: Ipv6Addr = inner.parse().map_err(|_| Reason::Host)?;

@@ -1,7 +1,7 @@
 //! What an allow-list opens, and our own listeners, which it does not.
 
-use crate::receiver::{AMPLE, Receiver, answering, client, post};
-use countersign_outbound::Allowed;
+use crate::receiver::{AMPLE, Receiver, answering, client, client_for, post};
+use countersign_outbound::{Allowed, Place};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -130,5 +130,88 @@ async fn a_listener_on_every_address_is_never_called_by_any_of_this_machine() {
         // Another machine's.
         let client = client("10.255.255.254", &[own], answering(&[]).0);
         assert_eq!(client.check(&format!("http://10.255.255.254:{}/", receiver.port())).await, Ok(()));
+    }
+}
+
+#[test]
+fn places_are_read_from_a_list_with_commas() {
+    assert_eq!(Place::parse_list(" "), Ok(Vec::new()));
+    assert_eq!(Place::parse_list("a.internal:80, 10.0.0.7:* ,[::1]:443").map(|places| places.len()), Ok(3));
+    for text in [
+        ",",
+        "a.internal",
+        "a.internal:80,",
+        "a.internal:",
+        "a.internal:0",
+        "a.internal:080",
+        "a.internal:65536",
+        "a.internal:http",
+        "a.internal:80/path",
+        "a.internal:80:80",
+        "http://a.internal:80",
+        "*:80",
+        "*",
+        ":80",
+        "10.0.0.0/8:80",
+        "10.0.1:80",
+        "0x7f000001:80",
+        "::1:80",
+        "[::1]",
+        "[::01]:80",
+        "a.internal:80 b.internal:80",
+    ] {
+        assert!(Place::parse_list(text).is_err(), "{text:?}");
+    }
+    let message = Place::parse_list("10.0.0.7:1,internal").unwrap_err().to_string();
+    assert!(message.starts_with("\"internal\" is not a host with a port: "), "{message}");
+}
+
+#[tokio::test]
+async fn a_place_opens_one_port_of_one_host() {
+    let (receiver, other) = (Receiver::saying(DONE).await, Receiver::saying(DONE).await);
+    let by_address = format!("127.0.0.1:{}", receiver.port());
+    let by_name = format!("Resolver.internal:{}", receiver.port());
+    for (places, open, closed) in [
+        (&by_address, &["127.0.0.1", "localhost", "resolver.internal"][..], &["127.0.0.2", "[::1]"][..]),
+        (&by_name, &["resolver.internal", "RESOLVER.internal"], &["127.0.0.1", "localhost", "other.internal"]),
+    ] {
+        let client = client_for(places, &[], answering(&[HERE]).0);
+        for host in open {
+            let url = format!("http://{host}:{}/", receiver.port());
+            assert_eq!(client.check(&url).await, Ok(()), "{url}");
+            assert!(post(&client, &url, AMPLE).await.succeeded(), "{url}");
+            let url = format!("http://{host}:{}/", other.port());
+            assert!(client.check(&url).await.is_err() && !post(&client, &url, AMPLE).await.succeeded(), "{url}");
+        }
+        for host in closed {
+            let url = format!("http://{host}:{}/", receiver.port());
+            assert!(client.check(&url).await.is_err() && !post(&client, &url, AMPLE).await.succeeded(), "{url}");
+        }
+        for public in ["http://1.1.1.1/", "https://1.1.1.1:444/"] {
+            assert!(client.check(public).await.is_err(), "{public}");
+        }
+        assert_eq!(client.check("https://1.1.1.1/").await, Ok(()));
+    }
+    assert_eq!((receiver.connections(), other.connections()), (5, 0));
+}
+
+#[tokio::test]
+async fn a_place_on_any_port_opens_all_of_them_but_our_own() {
+    let (receiver, own) = (Receiver::saying(DONE).await, Receiver::saying(DONE).await);
+    let client = client_for("127.0.0.1:*", &[own.address], answering(&[HERE]).0);
+    assert!(post(&client, &receiver.url(), AMPLE).await.succeeded());
+    assert!(!post(&client, &own.url(), AMPLE).await.succeeded());
+    assert_eq!((receiver.connections(), own.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn no_place_opens_what_is_never_called() {
+    for address in ["169.254.169.254", "0.0.0.0", "255.255.255.255", "fd00:ec2::254", "fe80::1", "::ffff:127.0.0.1"] {
+        let address: IpAddr = address.parse().unwrap();
+        let literal = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+        let client = client_for(&format!("{literal}:80,resolver.internal:80"), &[], answering(&[address]).0);
+        for host in [literal.as_str(), "resolver.internal"] {
+            assert!(client.check(&format!("http://{host}/")).await.is_err(), "{host} at {address}");
+        }
     }
 }

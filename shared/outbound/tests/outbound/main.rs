@@ -3,6 +3,7 @@
 
 mod allowed;
 mod answers;
+mod asking;
 mod hostile;
 mod properties;
 mod receiver;

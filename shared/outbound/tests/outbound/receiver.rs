@@ -1,7 +1,7 @@
 //! A receiver that says what it is told to say and counts who came, and the client under test.
 
 use bytes::Bytes;
-use countersign_outbound::{Allowed, Attempted, Outbound, Resolver};
+use countersign_outbound::{Allowed, Attempted, Outbound, Place, Resolver};
 use http::HeaderMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -159,6 +159,12 @@ pub(crate) fn changing(answers: impl Fn(usize) -> Vec<IpAddr> + Send + Sync + 's
 pub(crate) fn client(networks: &str, own: &[SocketAddr], resolver: Resolver) -> Outbound {
     let networks = Allowed::parse_networks(networks).unwrap();
     Outbound::new(Allowed::new(networks, own.to_vec()), resolver).unwrap()
+}
+
+/// A client that may call these places although they are not public.
+pub(crate) fn client_for(places: &str, own: &[SocketAddr], resolver: Resolver) -> Outbound {
+    let places = Place::parse_list(places).unwrap();
+    Outbound::new(Allowed::places(places, own.to_vec()), resolver).unwrap()
 }
 
 /// A client for receivers on this machine, whose every name is this machine's.
