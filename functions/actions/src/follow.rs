@@ -9,7 +9,7 @@ use countersign_api::{Answer, App, Call, Form, PathText, Problem, Target};
 use countersign_domain::action::{Action, ActionId, Refusal, State as ActionState, Status};
 use countersign_domain::risk::Factor;
 use countersign_domain::{Timestamp, rfc3339};
-use countersign_store::{By, Order, Query};
+use countersign_store::{By, Found, Order, Query};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -146,7 +146,10 @@ async fn page(
     let wanted = |action: &Action| status.is_none_or(|status| action.status(now) == status);
     // Of one agent's actions those of one status: only the actions themselves tell.
     let narrow = (agent.is_some() && status.is_some()).then_some(wanted);
-    let row = |action: Action| wanted(&action).then(|| to_raw_value(&Shown::new(&action, now)).ok()).flatten();
+    let row = |found: Found<Action>| {
+        let action = found.record;
+        Ok(wanted(&action).then(|| to_raw_value(&Shown::new(&action, now)).ok()).flatten())
+    };
     let page = app.store.list_at(query, offset, call.deadline(), narrow, row).await?;
     let next = page.next.filter(|next| *next <= FURTHEST).map(|next| target.with_offset(next));
     Ok(Answer::ok(&page.rows)?.with_next(next))

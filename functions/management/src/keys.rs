@@ -188,6 +188,6 @@ fn newborn(rotated: &Outcome<ApiKey>) -> Option<ApiKey> {
     let Outcome::Change(change) = rotated else { return None };
     change.with.iter().find_map(|with| match with {
         With::Born { record, .. } => Some(ApiKey::clone(record)),
-        With::Item { .. } => None,
+        With::Item { .. } | With::Pointer(_) => None,
     })
 }

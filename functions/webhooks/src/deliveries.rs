@@ -183,7 +183,7 @@ pub(crate) async fn retry<C: Manager>(
 
 fn can_be_called(target: &Target, endpoints: Option<&Endpoints>) -> bool {
     match target {
-        Target::Bus { .. } => true,
+        Target::Bus { .. } | Target::Callback { .. } => true,
         Target::Endpoint { id } => {
             let endpoint = endpoints.and_then(|endpoints| endpoints.get(id));
             endpoint.is_some_and(|endpoint| endpoint.status == Status::Enabled)

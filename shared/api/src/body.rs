@@ -1,6 +1,6 @@
 //! Request bodies: bounded, of the right type, and read once by a visitor that checks what serde_json does not.
 
-use crate::problem::Problem;
+use crate::problem::{Detail, Place, Problem};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use http::{HeaderMap, StatusCode, header};
@@ -39,6 +39,9 @@ impl<S: Sync> FromRequest<S> for JsonBody {
         let type_problem = check_type(&parts.headers);
         let bytes = read(&parts.headers, body).await?;
         type_problem?;
+        if bytes.is_empty() {
+            return Err(Problem::invalid_body("is required"));
+        }
         Ok(Self(parse(&bytes)?))
     }
 }
@@ -162,16 +165,27 @@ impl HttpBody for Rest {
     }
 }
 
-/// Parses JSON, refusing what is nested too deeply or names a key twice, at every level, also where it is ignored.
+/// Parses the JSON of a body.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+    read_json(bytes).map_err(|error| {
+        let lines = bytes.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1));
+        let offset = (lines.map(<[u8]>::len).sum::<usize>() + error.column().saturating_sub(1)).min(bytes.len());
+        let message = format!("is not acceptable JSON: {error}");
+        Problem::invalid(vec![Detail::at(Place::Text { offset }, "body", message)])
+    })
+}
+
+/// Parses JSON, refusing what is nested too deeply or names a key twice, at every level, also where it is ignored.
+///
+/// # Errors
+/// What is wrong and where.
+pub fn read_json(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     // The depth is counted below: serde_json's own limit is one level less than ours.
     deserializer.disable_recursion_limit();
-    let value = Checked { depth: 0 }.deserialize(&mut deserializer).and_then(|value| {
-        deserializer.end()?;
-        Ok(value)
-    });
-    value.map_err(|error| Problem::invalid_body(format!("is not acceptable JSON: {error}")))
+    let value = Checked { depth: 0 }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
 }
 
 /// Builds a value that stands inside `depth` others.

@@ -3,13 +3,14 @@
 use crate::app::App;
 use crate::caller::{Caller, Operator};
 use crate::problem::{Detail, Place, Problem};
-use axum::extract::{ConnectInfo, FromRequestParts, Path};
+use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, Path};
 use countersign_domain::{Actor, Tenant};
 use countersign_store::{CALL_BUDGET, Once};
 use http::request::Parts;
-use http::{Method, header};
+use http::{Method, Uri, header};
 use lambda_http::request::RequestContext;
 use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -54,7 +55,7 @@ impl<C: Caller> FromRequestParts<App> for Call<C> {
         let caller = C::establish(parts, app).await?;
         let actor = caller.actor();
         app.rate.check(caller.tenant(), &actor)?;
-        let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
+        let path = percent_decode_str(uri(parts).path()).decode_utf8_lossy();
         let call = Self {
             actor,
             client: Client::of(parts),
@@ -206,15 +207,20 @@ fn idempotency_key(parts: &Parts) -> Result<Option<String>, Problem> {
     }
 }
 
-/// The one variable part of a path, percent-decoded.
-#[derive(Debug)]
-pub struct PathText(pub String);
+/// The URI as it was called: the routes of a door with a base path see only what follows that.
+fn uri(parts: &Parts) -> &Uri {
+    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
+}
 
-impl FromRequestParts<App> for PathText {
+/// The variable part of a path, percent-decoded; as a tuple, all of several.
+#[derive(Debug)]
+pub struct PathText<T = String>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for PathText<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        match Path::<String>::from_request_parts(parts, app).await {
+        match Path::<T>::from_request_parts(parts, app).await {
             Ok(Path(text)) => Ok(Self(text)),
             Err(_) => Err(Problem::invalid(vec![Detail::at(Place::Path, "path", "must be UTF-8, percent-encoded")])),
         }
@@ -258,7 +264,7 @@ impl FromRequestParts<App> for Target {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        let path = parts.uri.path().to_owned();
+        let path = uri(parts).path().to_owned();
         Ok(Self { path, query: parts.uri.query().unwrap_or_default().to_owned() })
     }
 }

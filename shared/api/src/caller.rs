@@ -60,6 +60,8 @@ pub struct Person {
     pub subject: String,
     /// Whose records they may see.
     pub tenant: Tenant,
+    /// Whether the token names the tenant, rather than leaving it to what the configuration says of its issuer.
+    pub(crate) is_named: bool,
     pub(crate) claims: Map<String, Value>,
 }
 
@@ -104,11 +106,23 @@ impl<'a> Credentials<'a> {
         Ok(Self { token, key: header_key.or(bearer_key) })
     }
 
-    /// Who they are of. With both a JWT and an API key, both must be right and of one tenant; the JWT is the caller.
+    /// Who they are of. With both a JWT and an API key, both must be right and of one tenant; the JWT is the caller. A JWT
+    /// must name its tenant.
     ///
     /// # Errors
     /// They are missing or wrong.
     pub async fn check(&self, app: &App) -> Result<Presented, Denied> {
+        match self.check_with_default_tenant(app).await? {
+            Presented::Person(person) if !person.is_named => Err(Denied::Token),
+            presented @ (Presented::Person(_) | Presented::Holder(_)) => Ok(presented),
+        }
+    }
+
+    /// The same where a JWT may leave its tenant to what the configuration says of its issuer.
+    ///
+    /// # Errors
+    /// They are missing or wrong.
+    pub async fn check_with_default_tenant(&self, app: &App) -> Result<Presented, Denied> {
         let person = match self.token {
             Some(token) => Some(app.issuers.verify(token, app.clock.now()).await?),
             None => None,

@@ -9,6 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
+use countersign_store::Clock;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -36,20 +37,24 @@ pub enum Plane {
 
 /// The routes of one or several doors, with everything around them.
 pub fn router(app: App, plane: Plane, routes: Router<App>) -> Router {
+    let clock = app.clock.clone();
+    around(plane, clock, routes.route("/health", routing::get(health)).with_state(app))
+}
+
+/// Routes with everything around them, for a door that works with nothing.
+pub(crate) fn around(plane: Plane, clock: Clock, routes: Router) -> Router {
     routes
-        .route("/health", routing::get(health))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || {
             let message = "this path does not take this method; see Allow";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
         })
         .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(middleware::from_fn_with_state(plane, outermost))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state((plane, clock), outermost))
 }
 
 /// Gives the request its id, turns away what does not belong on this plane, and writes the one log line.
-async fn outermost(State(plane): State<Plane>, request: Request, next: Next) -> Response {
+async fn outermost(State((plane, clock)): State<(Plane, Clock)>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     // The path's pattern, not the path: some paths hold the id of a token that can still be used.
@@ -65,7 +70,7 @@ async fn outermost(State(plane): State<Plane>, request: Request, next: Next) -> 
         Ok(()) => next.run(request).instrument(span.clone()).await,
         Err(problem) => problem.into_response(),
     };
-    let mut response = dialect.word(response);
+    let mut response = dialect.word(response, clock.now());
     if let Some(rest) = rest
         && !rest.drain().await
     {

@@ -3,7 +3,7 @@
 use crate::lambda::Need;
 use countersign_domain::retry::Schedule;
 use countersign_domain::{Tenant, seconds};
-use countersign_outbound::{Allowed, OperatorUrl};
+use countersign_outbound::{Allowed, OperatorUrl, Place};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use jsonwebtoken::Algorithm;
@@ -23,6 +23,10 @@ pub struct Config {
     pub issuers: Option<Vec<IssuerConfig>>,
     /// How webhooks are sent.
     pub webhooks: Webhooks,
+    /// How the approvers of workflows are found.
+    pub approvers: Approvers,
+    /// `COUNTERSIGN_SLA_INTERVAL`: how often the clock looks.
+    pub sla_interval: Duration,
     /// Where the process runs: `aws` or `local`.
     pub environment: &'static str,
 }
@@ -36,6 +40,37 @@ pub struct Webhooks {
     pub allow: Vec<IpNet>,
     /// `COUNTERSIGN_EVENT_BUS`: the EventBridge bus that hears of remediations, by name or ARN.
     pub event_bus: Option<String>,
+}
+
+/// How the approvers of workflows are found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Approvers {
+    /// `COUNTERSIGN_DIRECTORY`: who knows the members of roles and groups.
+    pub directory: Option<Directory>,
+    /// `COUNTERSIGN_RESOLVER_ALLOW`: places that `http` rules may call although not public.
+    pub allow: Vec<Place>,
+}
+
+/// Who knows the members of roles and groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Directory {
+    /// The table in this file.
+    Table(PathBuf),
+    /// A realm of Keycloak.
+    Keycloak(Keycloak),
+}
+
+/// A realm of Keycloak whose members all tenants share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keycloak {
+    /// Where Keycloak is.
+    pub url: OperatorUrl,
+    /// The realm.
+    pub realm: String,
+    /// The client that we are there.
+    pub client_id: String,
+    /// The id of the client's secret.
+    pub secret_id: String,
 }
 
 /// One issuer of JWTs, as `COUNTERSIGN_ISSUERS` describes it.
@@ -97,6 +132,9 @@ pub struct Lambda {
     pub slow_queue_url: String,
     /// `COUNTERSIGN_OVERRIDE_SECRET_ID`: name or ARN of the override secret in Secrets Manager.
     pub override_secret_id: Option<String>,
+    /// `COUNTERSIGN_CALLBACK_SECRET_ID`: name or ARN of the secret in Secrets Manager that signs callbacks for which their
+    /// tenant has none.
+    pub callback_secret_id: Option<String>,
     /// `COUNTERSIGN_ROOT_KEY_ID`: name or ARN of the root key in Secrets Manager.
     pub root_key_id: String,
 }
@@ -116,12 +154,12 @@ pub struct Local {
     pub table: Option<String>,
     /// `COUNTERSIGN_QUEUE_URL` and `COUNTERSIGN_SLOW_QUEUE_URL`: SQS queues instead of channels in the process.
     pub queue_urls: Option<(String, String)>,
-    /// `COUNTERSIGN_SLA_INTERVAL`: how often the clock looks.
-    pub sla_interval: Duration,
     /// `COUNTERSIGN_OVERRIDE_SECRET`: instead of the generated one.
     pub override_secret: Option<String>,
     /// `COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS`: still accepted by verify.
     pub override_secret_previous: Option<String>,
+    /// `COUNTERSIGN_CALLBACK_SECRET`: instead of the generated one.
+    pub callback_secret: Option<String>,
 }
 
 /// A variable is missing or makes no sense.
@@ -133,7 +171,8 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn new(variable: &'static str, message: impl Into<String>) -> Self {
+    /// What is wrong with the variable, in words that follow its name.
+    pub fn new(variable: &'static str, message: impl Into<String>) -> Self {
         Self { variable, message: message.into() }
     }
 }
@@ -200,7 +239,44 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
             }
         };
         let webhooks = self.webhooks(environment)?;
-        Ok(Config { rate, issuers, webhooks, environment })
+        let approvers = self.approvers(environment)?;
+        let sla_interval = self.sla_interval(if environment == "local" { 1 } else { 60 })?;
+        Ok(Config { rate, issuers, webhooks, approvers, sla_interval, environment })
+    }
+
+    fn sla_interval(&self, seconds: u64) -> Result<Duration, ConfigError> {
+        let Some(text) = self.get("COUNTERSIGN_SLA_INTERVAL")? else { return Ok(Duration::from_secs(seconds)) };
+        match duration(&text) {
+            Ok(interval) if !interval.is_zero() => Ok(interval),
+            Ok(_) | Err(InvalidDuration) => {
+                let message = format!("must be {InvalidDuration} and more than 0, not `{text}`");
+                Err(ConfigError::new("COUNTERSIGN_SLA_INTERVAL", message))
+            }
+        }
+    }
+
+    fn approvers(&self, environment: &str) -> Result<Approvers, ConfigError> {
+        let directory = match self.get("COUNTERSIGN_DIRECTORY")? {
+            None => None,
+            Some(text) if text.trim_start().starts_with('{') => {
+                let wrong = |message| ConfigError::new("COUNTERSIGN_DIRECTORY", message);
+                Some(Directory::Keycloak(read_keycloak(&text).map_err(wrong)?))
+            }
+            Some(path) => Some(Directory::Table(path.into())),
+        };
+        let allow = self.list("COUNTERSIGN_RESOLVER_ALLOW", if environment == "local" { "127.0.0.1:*" } else { "" })?;
+        let allow = Place::parse_list(&allow)
+            .map_err(|error| ConfigError::new("COUNTERSIGN_RESOLVER_ALLOW", error.to_string()))?;
+        Ok(Approvers { directory, allow })
+    }
+
+    /// A list; set but empty means that nothing is in it.
+    fn list(&self, name: &'static str, default: &str) -> Result<String, ConfigError> {
+        match (self.0)(name).map(OsString::into_string) {
+            None => Ok(default.to_owned()),
+            Some(Ok(text)) => Ok(text),
+            Some(Err(_)) => Err(ConfigError::new(name, "must be UTF-8")),
+        }
     }
 
     fn webhooks(&self, environment: &str) -> Result<Webhooks, ConfigError> {
@@ -236,13 +312,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
                 }
             },
         };
-        // Set but empty means no network at all.
-        let allow = match (self.0)("COUNTERSIGN_WEBHOOK_ALLOW").map(OsString::into_string) {
-            None if environment == "local" => "127.0.0.0/8".to_owned(),
-            None => String::new(),
-            Some(Ok(text)) => text,
-            Some(Err(_)) => return Err(ConfigError::new("COUNTERSIGN_WEBHOOK_ALLOW", "must be UTF-8")),
-        };
+        let allow = self.list("COUNTERSIGN_WEBHOOK_ALLOW", if environment == "local" { "127.0.0.0/8" } else { "" })?;
         let allow = Allowed::parse_networks(&allow)
             .map_err(|error| ConfigError::new("COUNTERSIGN_WEBHOOK_ALLOW", error.to_string()))?;
         let schedule = Schedule { delays, jitter, timeout, ..default };
@@ -253,6 +323,26 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         };
         Ok(Webhooks { schedule, allow, event_bus: self.get("COUNTERSIGN_EVENT_BUS")? })
     }
+}
+
+fn read_keycloak(text: &str) -> Result<Keycloak, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Raw {
+        keycloak_url: String,
+        realm: String,
+        client_id: String,
+        secret_id: String,
+    }
+    let raw: Raw = serde_json::from_str(text).map_err(|error| {
+        format!("must be the path of a table or {{keycloak_url, realm, client_id, secret_id}}: {error}")
+    })?;
+    let url: OperatorUrl = raw.keycloak_url.parse().map_err(|error| format!("keycloak_url {error}"))?;
+    url.below(&[&raw.realm], &[]).map_err(|error| format!("realm {error}"))?;
+    if raw.client_id.is_empty() || raw.secret_id.is_empty() {
+        return Err("has an empty client_id or secret_id".to_owned());
+    }
+    Ok(Keycloak { url, realm: raw.realm, client_id: raw.client_id, secret_id: raw.secret_id })
 }
 
 #[derive(Deserialize)]
@@ -342,6 +432,7 @@ impl Lambda {
             },
             queue_url: variables.required("COUNTERSIGN_QUEUE_URL")?,
             override_secret_id: variables.get("COUNTERSIGN_OVERRIDE_SECRET_ID")?,
+            callback_secret_id: variables.get("COUNTERSIGN_CALLBACK_SECRET_ID")?,
             root_key_id: variables.required("COUNTERSIGN_ROOT_KEY_ID")?,
         })
     }
@@ -373,18 +464,9 @@ impl Local {
                 None => None,
                 Some(url) => Some((url.clone(), variables.get("COUNTERSIGN_SLOW_QUEUE_URL")?.unwrap_or(url))),
             },
-            sla_interval: match variables.get("COUNTERSIGN_SLA_INTERVAL")? {
-                None => Duration::from_secs(1),
-                Some(text) => match duration(&text) {
-                    Ok(interval) if !interval.is_zero() => interval,
-                    Ok(_) | Err(InvalidDuration) => {
-                        let message = format!("must be {InvalidDuration} and more than 0, not `{text}`");
-                        return Err(ConfigError::new("COUNTERSIGN_SLA_INTERVAL", message));
-                    }
-                },
-            },
             override_secret: variables.get("COUNTERSIGN_OVERRIDE_SECRET")?,
             override_secret_previous: variables.get("COUNTERSIGN_OVERRIDE_SECRET_PREVIOUS")?,
+            callback_secret: variables.get("COUNTERSIGN_CALLBACK_SECRET")?,
         };
         if !local.management_listen.ip().is_loopback() {
             let message = "must be a loopback address: nothing on the management plane asks who is calling";
@@ -412,7 +494,8 @@ mod tests {
         assert_eq!(local.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(local.management_listen.to_string(), "127.0.0.1:8001");
         assert_eq!(local.data, PathBuf::from("./data"));
-        assert_eq!((local.config.rate, local.table, local.override_secret), (0, None, None));
+        assert_eq!((local.config.rate, local.table), (0, None));
+        assert_eq!((local.override_secret, local.callback_secret), (None, None));
     }
 
     #[test]
@@ -470,9 +553,64 @@ mod tests {
             ("COUNTERSIGN_WEBHOOK_TIMEOUT", "1m"),
             ("COUNTERSIGN_WEBHOOK_ALLOW", "localhost"),
             ("COUNTERSIGN_WEBHOOK_ALLOW", "10.0.0.0/8,"),
+            ("COUNTERSIGN_RESOLVER_ALLOW", "127.0.0.1"),
+            ("COUNTERSIGN_RESOLVER_ALLOW", "127.0.0.0/8:80"),
+            ("COUNTERSIGN_RESOLVER_ALLOW", "resolver.internal:8080,"),
+            ("COUNTERSIGN_DIRECTORY", "{}"),
+            ("COUNTERSIGN_DIRECTORY", "{"),
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
         ] {
             assert!(local(&[(name, value)]).unwrap_err().starts_with(name), "{name}={value}");
+        }
+    }
+
+    fn approvers(set: &[(&str, &str)]) -> Result<Approvers, String> {
+        Ok(local(set)?.config.approvers)
+    }
+
+    #[test]
+    fn approvers_are_found_as_the_variables_say() {
+        let places = |text| Place::parse_list(text).unwrap();
+        let default = approvers(&[]).unwrap();
+        assert_eq!((default.directory, default.allow), (None, places("127.0.0.1:*")));
+        let empty = approvers(&[("COUNTERSIGN_DIRECTORY", ""), ("COUNTERSIGN_RESOLVER_ALLOW", "")]).unwrap();
+        assert_eq!((empty.directory, empty.allow), (None, Vec::new()), "set but empty means none");
+        let set =
+            [("COUNTERSIGN_DIRECTORY", "people.json"), ("COUNTERSIGN_RESOLVER_ALLOW", "a.internal:80, 10.0.0.7:*")];
+        let set = approvers(&set).unwrap();
+        assert_eq!(set.directory, Some(Directory::Table("people.json".into())));
+        assert_eq!(set.allow, places("a.internal:80,10.0.0.7:*"));
+        let keycloak = r#" {"keycloak_url":"http://127.0.0.1:9/auth","realm":"r","client_id":"c","secret_id":"s"}"#;
+        let read = approvers(&[("COUNTERSIGN_DIRECTORY", keycloak)]).unwrap().directory;
+        let expected = Keycloak {
+            url: "http://127.0.0.1:9/auth".parse().unwrap(),
+            realm: "r".to_owned(),
+            client_id: "c".to_owned(),
+            secret_id: "s".to_owned(),
+        };
+        assert_eq!(read, Some(Directory::Keycloak(expected)));
+        let function = [("COUNTERSIGN_TABLE", "t"), ("COUNTERSIGN_QUEUE_URL", "q"), ("COUNTERSIGN_ROOT_KEY_ID", "r")];
+        assert_eq!(Lambda::read(lookup(&function), &[]).unwrap().config.approvers, Approvers::default());
+    }
+
+    #[test]
+    fn a_wrong_realm_is_refused_with_a_sentence() {
+        let url = r#""keycloak_url":"https://id.example""#;
+        let client = r#""client_id":"c","secret_id":"s""#;
+        for (fields, said) in [
+            (format!(r#""realm":"r",{client}"#), "missing field `keycloak_url`"),
+            (format!(r#"{url},{client}"#), "missing field `realm`"),
+            (
+                format!(r#""keycloak_url":"http://id.example","realm":"r",{client}"#),
+                "keycloak_url must be an https address",
+            ),
+            (format!(r#"{url},"realm":"a/b",{client}"#), "realm must not be empty"),
+            (format!(r#"{url},"realm":"",{client}"#), "realm must not be empty"),
+            (format!(r#"{url},"realm":"r",{client},"secret":"x""#), "unknown field `secret`"),
+            (format!(r#"{url},"realm":"r","client_id":"","secret_id":"s""#), "has an empty client_id or secret_id"),
+        ] {
+            let error = approvers(&[("COUNTERSIGN_DIRECTORY", &format!("{{{fields}}}"))]).unwrap_err();
+            assert!(error.starts_with("COUNTERSIGN_DIRECTORY ") && error.contains(said), "{error}");
         }
     }
 
@@ -578,7 +716,8 @@ mod tests {
             ("COUNTERSIGN_ROOT_KEY_ID", "r"),
         ];
         let needs = [Need::OverrideSecret];
-        assert_eq!(Lambda::read(lookup(&all), &needs).unwrap().config.rate, 100);
+        let read = Lambda::read(lookup(&all), &needs).unwrap();
+        assert_eq!((read.config.rate, read.callback_secret_id), (100, None), "one that only some deployments have");
         assert_eq!(
             Lambda::read(lookup(&all[..2]), &[]).unwrap_err().to_string(),
             "COUNTERSIGN_ROOT_KEY_ID must be set"

@@ -3,6 +3,7 @@
 use crate::problem::{Detail, Place, Problem};
 use countersign_domain::{Timestamp, text};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -34,7 +35,11 @@ const LARGEST_OBJECT: usize = 300_000;
 #[derive(Debug)]
 pub struct Form {
     place: Place,
+    /// The way to an object that stands in a body: `stages.0.`.
+    within: String,
     fields: Map<String, Value>,
+    /// The names of parameters that were given more than once.
+    repeated: HashSet<String>,
     details: Vec<Detail>,
 }
 
@@ -49,11 +54,15 @@ impl Form {
     /// The body is not an object.
     pub fn json(body: Value) -> Result<Self, Problem> {
         match body {
-            Value::Object(fields) => Ok(Self { place: Place::Body, fields, details: Vec::new() }),
+            Value::Object(fields) => Ok(Self::of(Place::Body, String::new(), fields)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
                 Err(Problem::invalid_body("must be a JSON object"))
             }
         }
+    }
+
+    fn of(place: Place, within: String, fields: Map<String, Value>) -> Self {
+        Self { place, within, fields, repeated: HashSet::new(), details: Vec::new() }
     }
 
     /// The fields of a body that may be missing as a whole.
@@ -64,14 +73,13 @@ impl Form {
         if body.is_null() { Self::json(Value::Object(Map::new())) } else { Self::json(body) }
     }
 
-    /// The parameters of a query string, each a text. One that comes twice is an error.
+    /// The parameters of a query string, each a text. One that is read and comes twice is an error.
     #[must_use]
     pub fn query(query: &str) -> Self {
-        let mut form = Self { place: Place::Query, fields: Map::new(), details: Vec::new() };
+        let mut form = Self::of(Place::Query, String::new(), Map::new());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let again = form.fields.insert(name.to_string(), value.into()).is_some();
-            if again && form.details.iter().all(|detail| detail.field != name) {
-                form.details.push(Detail::at(Place::Query, name, "must be given once"));
+            if form.fields.insert(name.to_string(), value.into()).is_some() {
+                form.repeated.insert(name.into_owned());
             }
         }
         form
@@ -86,6 +94,9 @@ impl Form {
     pub fn required<T>(&mut self, name: &str, read: impl Read<T>) -> Option<T> {
         match self.fields.get(name) {
             None => self.note(self.place, name, Err("is required".to_owned())),
+            Some(_) if self.repeated.contains(name) => {
+                self.note(self.place, name, Err("must be given once".to_owned()))
+            }
             Some(value) => {
                 let value = read(value);
                 self.note(self.place, name, value)
@@ -97,11 +108,13 @@ impl Form {
     pub fn optional<T>(&mut self, name: &str, read: impl Read<T>) -> Option<T> {
         match self.fields.get(name) {
             None | Some(Value::Null) => None,
-            Some(value) => {
-                let value = read(value);
-                self.note(self.place, name, value)
-            }
+            Some(_) => self.required(name, read),
         }
+    }
+
+    /// A field that may be absent, but not `null`.
+    pub fn given<T>(&mut self, name: &str, read: impl Read<T>) -> Option<T> {
+        if self.fields.contains_key(name) { self.required(name, read) } else { None }
     }
 
     /// A field whose name has another spelling that is also taken, if the first is absent.
@@ -110,12 +123,34 @@ impl Form {
         self.required(given, read)
     }
 
+    /// A list of objects, each read by `read`; an absent one is empty. What is wrong in an object is said with the way to
+    /// it: `stages.0.name`.
+    pub fn objects<T>(&mut self, name: &str, most: usize, read: impl Fn(&mut Self) -> Option<T>) -> Vec<T> {
+        let Some(list) = self.fields.get(name) else { return Vec::new() };
+        let Some(values) = list.as_array().filter(|values| values.len() <= most).cloned() else {
+            self.refuse(name, format!("must be a list of at most {most} objects"));
+            return Vec::new();
+        };
+        let mut objects = Vec::with_capacity(values.len());
+        for (place, value) in values.into_iter().enumerate() {
+            let Value::Object(fields) = value else {
+                self.refuse(&format!("{name}.{place}"), "must be an object");
+                continue;
+            };
+            let mut form = Self::of(self.place, format!("{}{name}.{place}.", self.within), fields);
+            objects.extend(read(&mut form));
+            self.details.append(&mut form.details);
+        }
+        objects
+    }
+
     /// Says that something else is wrong with a field.
     pub fn refuse(&mut self, name: &str, message: impl Into<String>) {
-        self.details.push(Detail::at(self.place, name, message));
+        self.details.push(Detail::at(self.place, format!("{}{name}", self.within), message));
     }
 
     fn note<T>(&mut self, place: Place, name: &str, value: Result<T, String>) -> Option<T> {
+        let name = format!("{}{name}", self.within);
         value.map_err(|message| self.details.push(Detail::at(place, name, message))).ok()
     }
 

@@ -12,8 +12,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign_domain::{Tenant, Timestamp, seconds};
 use countersign_outbound::Fetcher;
 use countersign_store::{Clock, Fault};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header};
+use quick_cache::sync::Cache;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// The longest token that is looked at, in bytes.
@@ -25,9 +27,24 @@ const REFUSED_HEADERS: [&str; 7] = ["jku", "x5u", "jwk", "x5c", "crit", "b64", "
 /// What a JWT may call itself, also with `application/` in front (RFC 7515, 4.1.9).
 const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
+/// How many tokens are remembered.
+const REMEMBERED: usize = 2_000;
+
 /// Everyone who may vouch for a person.
-#[derive(Debug, Default)]
-pub struct Issuers(Vec<Issuer>);
+#[derive(Debug)]
+pub struct Issuers {
+    all: Vec<Issuer>,
+    /// Whose signature was found right, by their SHA-256, and by which key. It is right again if that is still the key:
+    /// a key that is read anew is another one. Everything else about a token is judged each time.
+    signed: Cache<[u8; 32], Arc<DecodingKey>>,
+}
+
+impl Default for Issuers {
+    /// Nobody.
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
 
 #[derive(Debug)]
 struct Issuer {
@@ -35,6 +52,8 @@ struct Issuer {
     audience: String,
     algorithms: Vec<Algorithm>,
     tenants: Tenants,
+    /// Of a token that names none, where a door knows such a thing.
+    default_tenant: Option<Tenant>,
     keys: Keys,
 }
 
@@ -46,6 +65,10 @@ enum Keys {
 }
 
 impl Issuers {
+    fn of(all: Vec<Issuer>) -> Self {
+        Self { all, signed: Cache::new(REMEMBERED) }
+    }
+
     /// The issuers of a configuration.
     ///
     /// # Errors
@@ -74,10 +97,11 @@ impl Issuers {
                 audience: config.audience.clone(),
                 algorithms: config.algorithms.clone(),
                 tenants: config.tenants.clone(),
+                default_tenant: config.default_tenant.clone(),
                 keys,
             });
         }
-        Ok(Self(issuers))
+        Ok(Self::of(issuers))
     }
 
     /// Whoever a token is about, if everything about it is right.
@@ -91,21 +115,39 @@ impl Issuers {
         let claims = read_part(claims)?;
 
         let issuer = text_of(&claims, "iss")?;
-        let issuer = self.0.iter().find(|trusted| trusted.name == issuer).ok_or(Denied::Token)?;
+        let issuer = self.all.iter().find(|trusted| trusted.name == issuer).ok_or(Denied::Token)?;
         let (algorithm, kid) = issuer.read_header(&header)?;
         let keys = issuer.keys(kid, algorithm).await?;
-        let signed =
-            |key: &Arc<DecodingKey>| jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm);
-        if keys.iter().any(|key| matches!(signed(key), Ok(true))) {
+        let right = |key: &DecodingKey| {
+            matches!(jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm), Ok(true))
+        };
+        if keys.iter().any(|key| self.is_signed(token, key, right)) {
             issuer.believe(claims, now)
         } else {
             Err(Denied::Token)
         }
     }
 
+    /// Whether a token's signature is right by this key: found out by `right`, unless that was found before.
+    fn is_signed(&self, token: &str, key: &Arc<DecodingKey>, right: impl Fn(&DecodingKey) -> bool) -> bool {
+        // A shared secret takes less than to remember.
+        if key.family() == AlgorithmFamily::Hmac {
+            return right(key);
+        }
+        let hash = Sha256::digest(token).into();
+        if self.signed.get(&hash).is_some_and(|by| Arc::ptr_eq(&by, key)) {
+            return true;
+        }
+        let is_right = right(key);
+        if is_right {
+            self.signed.insert(hash, Arc::clone(key));
+        }
+        is_right
+    }
+
     /// Refreshes the secrets that are in use and no longer fresh; meant to run alongside a call's own reads.
     pub(crate) async fn refresh_aging(&self) {
-        let secrets = self.0.iter().filter_map(|issuer| match &issuer.keys {
+        let secrets = self.all.iter().filter_map(|issuer| match &issuer.keys {
             Keys::Secret(secret) => Some(secret.refresh_aging()),
             Keys::Fixed(_) | Keys::Address(_) => None,
         });
@@ -164,6 +206,8 @@ impl Issuer {
             return Err(Denied::Token);
         }
         let tenant = tenant_of(&claims)?;
+        let is_named = tenant.is_some();
+        let tenant = tenant.or_else(|| self.default_tenant.clone()).ok_or(Denied::Token)?;
         if !self.tenants.allow(&tenant) {
             return Err(Denied::Token);
         }
@@ -171,7 +215,7 @@ impl Issuer {
         if now.duration_since(expires) >= leeway {
             return Err(Denied::Expired);
         }
-        Ok(Person { issuer: self.name.clone(), subject: subject.to_owned(), tenant, claims })
+        Ok(Person { issuer: self.name.clone(), subject: subject.to_owned(), tenant, is_named, claims })
     }
 }
 
@@ -196,8 +240,8 @@ fn time_of(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>,
     Timestamp::from_microsecond(microseconds.round() as i64).map(Some).map_err(|_| Denied::Token)
 }
 
-/// The tenant that a token names, in one or both of its spellings.
-fn tenant_of(claims: &Map<String, Value>) -> Result<Tenant, Denied> {
+/// The tenant that a token names, in one or both of its spellings, if it names one.
+fn tenant_of(claims: &Map<String, Value>) -> Result<Option<Tenant>, Denied> {
     let name = match claims.get("tenant_id") {
         None => None,
         Some(Value::String(name)) => Some(name.parse::<Tenant>().map_err(|_| Denied::Token)?),
@@ -215,8 +259,7 @@ fn tenant_of(claims: &Map<String, Value>) -> Result<Tenant, Denied> {
     };
     match (name, number) {
         (Some(name), Some(number)) if name != number => Err(Denied::Token),
-        (Some(tenant), _) | (None, Some(tenant)) => Ok(tenant),
-        (None, None) => Err(Denied::Token),
+        (name, number) => Ok(name.or(number)),
     }
 }
 
@@ -263,11 +306,12 @@ impl LocalIssuer {
         let broken = || Fault::Corrupt("the local issuer's key cannot be read".to_owned());
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.pkcs8).map_err(|_| broken())?;
         let key = DecodingKey::from_ec_der(pair.public_key().as_ref());
-        Ok(Issuers(vec![Issuer {
+        Ok(Issuers::of(vec![Issuer {
             name: Self::NAME.to_owned(),
             audience: Self::AUDIENCE.to_owned(),
             algorithms: vec![Algorithm::ES256],
             tenants: Tenants::All,
+            default_tenant: "default".parse().ok(),
             keys: Keys::Fixed(KeySet::one(Self::KID, Algorithm::ES256, key)),
         }]))
     }
@@ -305,9 +349,10 @@ mod tests {
             audience: "us".to_owned(),
             algorithms: vec![Algorithm::HS256],
             tenants: Tenants::All,
+            default_tenant: None,
             keys: Keys::Secret(Source::Fixed(Arc::new(rotating))),
         };
-        let issuers = Issuers(vec![issuer]);
+        let issuers = Issuers::of(vec![issuer]);
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         let claims = json!({
             "iss": "https://issuer.example", "aud": "us", "sub": "s", "tenant_id": "t", "exp": now.as_second() + 60,
@@ -316,5 +361,33 @@ mod tests {
             let token = Signer::Secret(letter.repeat(32).into_bytes()).token(r#"{"alg":"HS256"}"#, claims.to_string());
             assert_eq!(issuers.verify(&token, now).await.is_ok(), believed, "{letter}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_withdrawn_key_has_signed_is_not_believed_because_it_was_before() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let claims = |seconds: i64| {
+            let (iss, aud) = (LocalIssuer::NAME, LocalIssuer::AUDIENCE);
+            json!({ "iss": iss, "aud": aud, "sub": "s", "tenant_id": "t", "exp": now.as_second() + seconds })
+        };
+        let local = LocalIssuer::generate().unwrap();
+        let mut issuers = local.trusted().unwrap();
+        let token = local.sign(&claims(60)).unwrap();
+        for _ in 0..2 {
+            assert!(issuers.verify(&token, now).await.is_ok());
+        }
+        // Its time is over though its signature is known.
+        let later = now + seconds(60 + LEEWAY);
+        assert!(matches!(issuers.verify(&token, later).await, Err(Denied::Expired)));
+        let tampered = format!("{}A", &token[..token.len() - 1]);
+        let tampered = if tampered == token { format!("{}B", &token[..token.len() - 1]) } else { tampered };
+        assert!(matches!(issuers.verify(&tampered, now).await, Err(Denied::Token)));
+
+        // Another key under the same name.
+        issuers.all = LocalIssuer::generate().unwrap().trusted().unwrap().all;
+        assert!(matches!(issuers.verify(&token, now).await, Err(Denied::Token)));
+        // And the first one again, read anew.
+        issuers.all = local.trusted().unwrap().all;
+        assert!(issuers.verify(&token, now).await.is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! A door as a Lambda function behind API Gateway, by REST (v1) or HTTP (v2) events.
 
 use crate::app::App;
-use crate::chassis::{Plane, router};
+use crate::chassis::{Plane, around, router};
 use crate::config;
 use crate::identity::install_crypto;
 use crate::issuers::Issuers;
@@ -24,6 +24,7 @@ use lambda_http::request::LambdaRequest;
 use lambda_http::tower::{Service, ServiceExt};
 use lambda_http::{Adapter, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -77,6 +78,8 @@ pub struct Function {
     pub config: config::Lambda,
     /// Where AWS is, and who we are there.
     pub sdk: SdkConfig,
+    /// The address of the runtime that calls this function, which nothing else may call.
+    pub own: Option<SocketAddr>,
 }
 
 /// Reads the variables and puts together what a function works with.
@@ -91,15 +94,16 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let clock = Clock::System;
     let settings = Settings { table: config.table.clone(), clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
-    let secrets = Secrets::manager(&sdk, config.override_secret_id.clone(), config.root_key_id.clone(), &clock);
+    let ids = (config.override_secret_id.clone(), config.callback_secret_id.clone(), config.root_key_id.clone());
+    let secrets = Secrets::manager(&sdk, ids.0, ids.1, ids.2, &clock);
     let issuers = config.config.issuers.as_deref().unwrap_or_default();
     let issuers = Issuers::configured(issuers, &secrets, &clock).map_err(|error| error.to_string())?;
     let queue = Queue::Sqs(SqsQueue::new(&sdk, config.queue_url.clone(), config.slow_queue_url.clone()));
-    let own = std::env::var("AWS_LAMBDA_RUNTIME_API").ok().and_then(|address| address.parse().ok());
+    let own: Option<SocketAddr> = std::env::var("AWS_LAMBDA_RUNTIME_API").ok().and_then(|address| address.parse().ok());
     let allowed = Allowed::new(config.config.webhooks.allow.clone(), own.into_iter().collect());
     let outgoing = Outgoing::new(allowed, Resolver::System);
     let app = App::new(Store::remote(&sdk, settings), queue, outgoing, secrets, issuers, clock, &config.config);
-    Ok(Function { app, config, sdk })
+    Ok(Function { app, config, sdk, own })
 }
 
 /// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.
@@ -180,8 +184,28 @@ fn queue_name(url: &str) -> &str {
 /// # Errors
 /// A variable is missing or the runtime cannot be reached.
 pub async fn serve(plane: Plane, routes: Router<App>, needs: &[Need]) -> Result<(), Error> {
-    let app = start(needs).await?.app;
-    let door = Adapter::from(router(app, plane, routes).map_request(with_own_path));
+    serve_by(start(needs).await?, plane, routes).await
+}
+
+/// The same with a function that was started already, for a door that works with more.
+///
+/// # Errors
+/// The runtime cannot be reached.
+pub async fn serve_by(function: Function, plane: Plane, routes: Router<App>) -> Result<(), Error> {
+    run(router(function.app, plane, routes)).await
+}
+
+/// Serves public routes that work with nothing: no variable is needed, and no role.
+///
+/// # Errors
+/// The runtime cannot be reached.
+pub async fn serve_pages(routes: Router) -> Result<(), Error> {
+    logging::start();
+    run(around(Plane::Public, Clock::System, routes)).await
+}
+
+async fn run(routes: Router) -> Result<(), Error> {
+    let door = Adapter::from(routes.map_request(with_own_path));
     lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
         normalise(&mut event.payload);
         let mut door = door.clone();

@@ -43,6 +43,11 @@ pub struct Detail {
 pub enum Place {
     /// In the body, or the body itself.
     Body,
+    /// In the text of a body that is no JSON.
+    Text {
+        /// Behind how many bytes.
+        offset: usize,
+    },
     /// In the query string.
     Query,
     /// In the path.

@@ -7,6 +7,7 @@ use aws_sdk_secretsmanager::config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use countersign_domain::{Timestamp, seconds};
 use countersign_store::Clock;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fmt;
@@ -43,6 +44,12 @@ impl SecretText {
         Self(text)
     }
 
+    /// The text, for whoever it is shared with.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The UTF-8 bytes that sign.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -68,15 +75,32 @@ pub struct SecretsError {
 #[derive(Debug)]
 pub struct Secrets {
     override_secret: Option<Source<SecretText>>,
+    callback_secret: Option<Source<SecretText>>,
     root_key: Source<RootKey>,
-    issuer_secrets: IssuerSecrets,
+    named: Named,
 }
 
-/// Where the secrets are that issuers sign with by HS256.
+/// Where the secrets are that the configuration names: those that issuers sign with by HS256, and those that we show to
+/// directories.
 #[derive(Debug)]
-enum IssuerSecrets {
-    Fixed(HashMap<String, SecretText>),
+enum Named {
+    Fixed { issuers: HashMap<String, SecretText>, directories: HashMap<String, SecretText> },
     Manager(Client, Clock),
+}
+
+/// The secret that we show to a directory.
+#[derive(Debug)]
+pub struct DirectorySecret(Source<SecretText>);
+
+impl DirectorySecret {
+    /// The secret; one that is no longer fresh is read anew, and used up to 15 minutes if it cannot be.
+    ///
+    /// # Errors
+    /// It is too old and cannot be refreshed.
+    pub async fn get(&self) -> Result<SecretText, SecretsError> {
+        self.0.refresh_aging().await;
+        Ok(self.0.get().await?.current.clone())
+    }
 }
 
 impl Secrets {
@@ -84,27 +108,47 @@ impl Secrets {
     #[must_use]
     pub fn fixed(
         override_secret: Rotating<SecretText>,
+        callback_secret: Option<SecretText>,
         root_key: Rotating<RootKey>,
         issuer_secrets: HashMap<String, SecretText>,
     ) -> Self {
+        let callback_secret = callback_secret.map(|current| Rotating { current, previous: None });
         Self {
             override_secret: Some(Source::Fixed(Arc::new(override_secret))),
+            callback_secret: callback_secret.map(|secret| Source::Fixed(Arc::new(secret))),
             root_key: Source::Fixed(Arc::new(root_key)),
-            issuer_secrets: IssuerSecrets::Fixed(issuer_secrets),
+            named: Named::Fixed { issuers: issuer_secrets, directories: HashMap::new() },
         }
+    }
+
+    /// The same with secrets for directories; those in Secrets Manager are there without being named.
+    #[must_use]
+    pub fn with_directory_secrets(mut self, secrets: HashMap<String, SecretText>) -> Self {
+        if let Named::Fixed { directories, .. } = &mut self.named {
+            *directories = secrets;
+        }
+        self
     }
 
     /// Secrets in Secrets Manager, under these names or ARNs, each a JSON object `{"current", "previous"?}`.
     #[must_use]
-    pub fn manager(config: &SdkConfig, override_secret: Option<String>, root_key: String, clock: &Clock) -> Self {
+    pub fn manager(
+        config: &SdkConfig,
+        override_secret: Option<String>,
+        callback_secret: Option<String>,
+        root_key: String,
+        clock: &Clock,
+    ) -> Self {
         let timeouts = TimeoutConfig::builder().operation_timeout(READ_WITHIN).build();
         let config = aws_sdk_secretsmanager::config::Builder::from(config).timeout_config(timeouts).build();
         let client = Client::from_conf(config);
         let text: Parse<SecretText> = |text| (!text.is_empty()).then(|| SecretText::new(text.to_owned()));
+        let managed = |name| Source::managed(client.clone(), name, text, clock.clone());
         Self {
-            override_secret: override_secret.map(|name| Source::managed(client.clone(), name, text, clock.clone())),
+            override_secret: override_secret.map(managed),
+            callback_secret: callback_secret.map(managed),
             root_key: Source::managed(client.clone(), root_key, RootKey::parse, clock.clone()),
-            issuer_secrets: IssuerSecrets::Manager(client, clock.clone()),
+            named: Named::Manager(client, clock.clone()),
         }
     }
 
@@ -119,17 +163,48 @@ impl Secrets {
         }
     }
 
+    /// The deployment's own secret for callbacks of requests that name none; `None` if it has none.
+    ///
+    /// # Errors
+    /// It is too old and cannot be refreshed.
+    pub(crate) async fn callback_secret(&self) -> Result<Option<Arc<Rotating<SecretText>>>, SecretsError> {
+        match &self.callback_secret {
+            Some(secret) => secret.get().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is such a secret, as far as that is known without reading it.
+    pub(crate) fn has_callback_secret(&self) -> bool {
+        self.callback_secret.is_some()
+    }
+
     /// The secret that an issuer signs with by HS256; `None` if it is known not to be there, or to be too short.
     pub(crate) fn issuer_secret(&self, id: &str) -> Option<Source<SecretText>> {
         let long_enough: Parse<SecretText> =
             |text| (text.len() >= LEAST_HS256_BYTES).then(|| SecretText::new(text.to_owned()));
-        match &self.issuer_secrets {
-            IssuerSecrets::Fixed(secrets) => {
-                let secret = secrets.get(id).filter(|secret| secret.as_bytes().len() >= LEAST_HS256_BYTES)?;
+        match &self.named {
+            Named::Fixed { issuers, .. } => {
+                let secret = issuers.get(id).filter(|secret| secret.as_bytes().len() >= LEAST_HS256_BYTES)?;
                 Some(Source::Fixed(Arc::new(Rotating { current: secret.clone(), previous: None })))
             }
-            IssuerSecrets::Manager(client, clock) => {
+            Named::Manager(client, clock) => {
                 Some(Source::managed(client.clone(), id.to_owned(), long_enough, clock.clone()))
+            }
+        }
+    }
+
+    /// The secret that a directory knows us by; `None` if it is known not to be there.
+    #[must_use]
+    pub fn directory_secret(&self, id: &str) -> Option<DirectorySecret> {
+        let not_empty: Parse<SecretText> = |text| (!text.is_empty()).then(|| SecretText::new(text.to_owned()));
+        match &self.named {
+            Named::Fixed { directories, .. } => {
+                let secret = directories.get(id).filter(|secret| !secret.as_bytes().is_empty())?;
+                Some(DirectorySecret(Source::Fixed(Arc::new(Rotating { current: secret.clone(), previous: None }))))
+            }
+            Named::Manager(client, clock) => {
+                Some(DirectorySecret(Source::managed(client.clone(), id.to_owned(), not_empty, clock.clone())))
             }
         }
     }
@@ -145,12 +220,8 @@ impl Secrets {
     /// Refreshes what is in use and no longer fresh. Meant to run alongside a call's own reads: nothing runs in a
     /// function between two calls.
     pub async fn refresh_aging(&self) {
-        let override_secret = async {
-            if let Some(secret) = &self.override_secret {
-                secret.refresh_aging().await;
-            }
-        };
-        futures_util::join!(override_secret, self.root_key.refresh_aging());
+        let texts = [&self.override_secret, &self.callback_secret].into_iter().flatten().map(Source::refresh_aging);
+        futures_util::join!(join_all(texts), self.root_key.refresh_aging());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Sending an event to a tenant's endpoint: signed, by the one client for addresses that others chose.
+//! Sending an event to a tenant's endpoint or a request's callback: signed, by the one client for addresses that others
+//! chose.
 
 use crate::app::App;
 use crate::problem::Problem;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 const EVENT_ID: HeaderName = HeaderName::from_static("x-approval-event-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-approval-timestamp");
@@ -66,7 +68,7 @@ impl From<OutboundError> for Problem {
     }
 }
 
-/// The bytes that sign for an endpoint, newest first.
+/// The bytes that sign for a target, newest first.
 pub struct Signers(Vec<Vec<u8>>);
 
 impl fmt::Debug for Signers {
@@ -149,22 +151,45 @@ impl App {
         signers: &Signers,
         within: Duration,
     ) -> Result<Attempted, Unsent> {
+        self.post(&endpoint.url, (event.id, event.body()), signers, within).await
+    }
+
+    /// Makes one attempt to tell the callback of a request, at this URL, of an event.
+    ///
+    /// # Errors
+    /// It was not sent, for a reason that is not the receiver's.
+    pub async fn call_back(
+        &self,
+        url: &str,
+        event: &Event,
+        signers: &Signers,
+        within: Duration,
+    ) -> Result<Attempted, Unsent> {
+        self.post(url, (event.id, event.callback_body()), signers, within).await
+    }
+
+    async fn post(
+        &self,
+        url: &str,
+        (id, body): (Uuid, String),
+        signers: &Signers,
+        within: Duration,
+    ) -> Result<Attempted, Unsent> {
         let secrets: Vec<&[u8]> = signers.0.iter().map(Vec::as_slice).collect();
-        let body = event.body();
         let timestamp = self.clock.now().as_second();
-        let signed = webhook_signature::headers(&secrets, event.id, timestamp, body.as_bytes())
-            .ok_or_else(|| Unsent::Unsigned("the endpoint has no secret".to_owned()))?;
+        let signed = webhook_signature::headers(&secrets, id, timestamp, body.as_bytes())
+            .ok_or_else(|| Unsent::Unsigned("there is no secret to sign with".to_owned()))?;
         let value = |text: String| HeaderValue::try_from(text).map_err(|error| Unsent::Ours(error.to_string()));
         let headers = HeaderMap::from_iter([
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-            (EVENT_ID, value(event.id.to_string())?),
+            (EVENT_ID, value(id.to_string())?),
             (TIMESTAMP, timestamp.into()),
             (SIGNATURE, value(signed.approval)?),
-            (STANDARD_ID, value(event.id.to_string())?),
+            (STANDARD_ID, value(id.to_string())?),
             (STANDARD_TIMESTAMP, timestamp.into()),
             (STANDARD_SIGNATURE, value(signed.standard)?),
         ]);
-        Ok(self.outgoing.client()?.post(&endpoint.url, headers, Bytes::from(body), within).await)
+        Ok(self.outgoing.client()?.post(url, headers, Bytes::from(body), within).await)
     }
 
     /// What signs for an endpoint now; asked for before an attempt is claimed, so that none is claimed in vain.
@@ -183,15 +208,74 @@ impl App {
                 opened.map(Signers)
             }
             Secret::Named { id } => {
-                let key = secret_key(tenant, id);
-                let Some(found) = self.store.load(&key, deadline).await? else {
-                    return Err(Unsent::Unsigned(format!("the secret {id} is not registered")));
-                };
-                let opened = sealer.open(key.as_str(), NAMED, &found.record.value.0);
-                let opened = opened.and_then(|bytes| String::from_utf8(bytes).ok());
-                let value = opened.ok_or_else(|| Unsent::Ours(format!("the secret {id} does not open")))?;
+                let value = self.registered(&sealer, tenant, id, deadline).await?;
+                let value = value.ok_or_else(|| not_registered(id))?;
                 Ok(Signers(vec![signing_bytes(&value)]))
             }
         }
     }
+
+    /// What signs for the callback of a request of this tenant that names this secret: the bytes of its text, also where
+    /// that stands for others in an endpoint's. One that names none is signed by the tenant's `default`, else by the
+    /// deployment's own.
+    ///
+    /// # Errors
+    /// There is nothing to sign with, or it cannot be had now.
+    pub async fn callback_signers(
+        &self,
+        tenant: &Tenant,
+        secret: Option<&SecretId>,
+        deadline: Instant,
+    ) -> Result<Signers, Unsent> {
+        self.outgoing.client()?;
+        let sealer = self.secrets.sealer().await?;
+        if let Some(id) = secret {
+            let value = self.registered(&sealer, tenant, id, deadline).await?;
+            return Ok(Signers(vec![value.ok_or_else(|| not_registered(id))?.into_bytes()]));
+        }
+        let default = SecretId::of_callbacks();
+        if let Some(value) = self.registered(&sealer, tenant, &default, deadline).await? {
+            return Ok(Signers(vec![value.into_bytes()]));
+        }
+        let configured = self.secrets.callback_secret().await?;
+        let configured = configured.ok_or_else(|| not_registered(&default))?;
+        let newest_first = std::iter::once(&configured.current).chain(&configured.previous);
+        Ok(Signers(newest_first.map(|secret| secret.as_bytes().to_vec()).collect()))
+    }
+
+    /// Whether the callback of a new request of this tenant that names this secret, or none, can be signed.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub async fn callback_can_be_signed(
+        &self,
+        tenant: &Tenant,
+        secret: Option<&SecretId>,
+        deadline: Instant,
+    ) -> Result<bool, Problem> {
+        if secret.is_none() && self.secrets.has_callback_secret() {
+            return Ok(true);
+        }
+        let id = secret.cloned().unwrap_or_else(SecretId::of_callbacks);
+        Ok(self.store.load(&secret_key(tenant, &id), deadline).await?.is_some())
+    }
+
+    /// The text of a registered secret, if there is one with this id.
+    async fn registered(
+        &self,
+        sealer: &Sealer,
+        tenant: &Tenant,
+        id: &SecretId,
+        deadline: Instant,
+    ) -> Result<Option<String>, Unsent> {
+        let key = secret_key(tenant, id);
+        let Some(found) = self.store.load(&key, deadline).await? else { return Ok(None) };
+        let opened = sealer.open(key.as_str(), NAMED, &found.record.value.0);
+        let opened = opened.and_then(|bytes| String::from_utf8(bytes).ok());
+        opened.map(Some).ok_or_else(|| Unsent::Ours(format!("the secret {id} does not open")))
+    }
+}
+
+fn not_registered(id: &SecretId) -> Unsent {
+    Unsent::Unsigned(format!("the secret {id} is not registered"))
 }

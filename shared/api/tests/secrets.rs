@@ -28,7 +28,7 @@ impl World {
             .endpoint_url(manager.url())
             .load()
             .await;
-        let secrets = Secrets::manager(&config, Some("override".to_owned()), "root".to_owned(), &clock);
+        let secrets = Secrets::manager(&config, Some("override".to_owned()), None, "root".to_owned(), &clock);
         let world = Self { manager, secrets, clock };
         world.set("first");
         world

@@ -5,6 +5,7 @@ pub mod event_bus;
 pub mod fault;
 pub mod hook;
 pub mod issuer;
+pub mod keycloak;
 pub mod receiver;
 pub mod runtime;
 pub mod secrets_manager;
