@@ -1,14 +1,15 @@
 //! One attempt: claimed, so that nobody else makes it; made; and its result recorded.
 
 use crate::gates::Pass;
+use crate::lines::{Place, line_of};
 use crate::{WITHIN, Worker};
-use countersign_api::{Unsent, endpoints_key};
+use countersign_api::{Signers, Unsent, endpoints_key};
 use countersign_domain::delivery::{Cancelled, Delivery, Report, State, Target};
 use countersign_domain::endpoint::{Endpoint, Endpoints, Seen, Status};
 use countersign_domain::event::Event;
 use countersign_domain::{Outcome, Record, Tenant, Timestamp, Work};
 use countersign_outbound::Attempted;
-use countersign_queue::Lane;
+use countersign_queue::{Lane, Queue};
 use countersign_store::{Fault, Key};
 use jiff::SignedDuration;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(crate) struct Sequence {
 pub(crate) struct Step {
     pub(crate) delivery: Delivery,
     pub(crate) event: Arc<Event>,
+    /// Its place in a line, until the attempt was made.
+    pub(crate) place: Option<Place>,
 }
 
 /// A claimed attempt.
@@ -49,6 +52,10 @@ impl Worker {
     /// Takes up a delivery that is due: its attempt is to be made here, or elsewhere, or never.
     pub(crate) async fn pick_up(&self, lane: Lane, work: &Work, deadline: Instant) -> Result<Vec<Sequence>, Fault> {
         let key = Key::<Delivery>::of(work)?;
+        let handed_over = self.handed_over.take(&work.key);
+        if !handed_over.is_empty() {
+            return Ok(self.go_on(lane, key.tenant()?, handed_over, deadline).await);
+        }
         let Some(found) = self.app.store.load(&key, deadline).await? else { return Ok(Vec::new()) };
         let delivery = found.record;
         // Word from before: somebody has made this attempt.
@@ -58,8 +65,15 @@ impl Worker {
         }
         let source = &delivery.source;
         let tenant = key.tenant()?;
+        let line = line_of(&tenant, &delivery.target, source).filter(|_| delivery.is_at_first_attempt());
+        let place = match line {
+            // Somebody here is about to make this attempt when its turn comes.
+            Some((line, position)) if self.lines.is_taken(&line, position) => return Ok(Vec::new()),
+            Some((line, position)) => Some(self.lines.enter(&line, position)),
+            None => None,
+        };
         let endpoint = match &delivery.target {
-            Target::Bus { .. } => None,
+            Target::Bus { .. } | Target::Callback { .. } => None,
             Target::Endpoint { id } => {
                 let endpoints = self.endpoints(&tenant, deadline).await?;
                 let endpoint = endpoints.as_ref().and_then(|endpoints| endpoints.get(id));
@@ -75,7 +89,12 @@ impl Worker {
         let pass = match lane {
             Lane::Slow => None,
             Lane::Fast => {
-                let pass = self.pass(&tenant, &delivery.target, endpoint.as_ref(), deadline).await;
+                // Nothing is remembered of a callback beyond this process, but what the delivery knows.
+                let timed_out = delivery.last.as_ref().is_some_and(|last| last.timed_out);
+                let pass = match timed_out {
+                    true => None,
+                    false => self.pass(&tenant, &delivery.target, endpoint.as_ref(), deadline).await,
+                };
                 if pass.is_none() {
                     self.send(Lane::Slow, std::slice::from_ref(work)).await;
                     return Ok(Vec::new());
@@ -89,21 +108,62 @@ impl Worker {
         let event = event
             .map(Arc::new)
             .ok_or_else(|| Fault::Corrupt(format!("{} delivers an event that is not there", delivery.id)))?;
-        Ok(vec![Sequence { tenant, endpoint, steps: vec![Step { delivery, event }], pass }])
+        Ok(vec![Sequence { tenant, endpoint, steps: vec![Step { delivery, event, place }], pass }])
+    }
+
+    /// Goes on with attempts that were handed over.
+    async fn go_on(&self, lane: Lane, tenant: Tenant, steps: Vec<Step>, deadline: Instant) -> Vec<Sequence> {
+        let Some(target) = steps.first().map(|step| &step.delivery.target) else { return Vec::new() };
+        let pass = match lane {
+            Lane::Slow => None,
+            Lane::Fast => {
+                let pass = self.pass(&tenant, target, None, deadline).await;
+                if pass.is_none() {
+                    self.hand_over(&tenant, steps).await;
+                    return Vec::new();
+                }
+                pass
+            }
+        };
+        vec![Sequence { tenant, endpoint: None, steps, pass }]
+    }
+
+    /// Hands attempts over to the slow lane: with their places, if that is in this process. Then whoever hears of the
+    /// first goes on with all of them, so that those of a request take up one place there.
+    pub(crate) async fn hand_over(&self, tenant: &Tenant, steps: Vec<Step>) {
+        let now = self.app.clock.now();
+        let word = |step: &Step| work_of(tenant, &step.delivery, now);
+        let (first, all) = (steps.first().map(word), steps.len());
+        let others = match self.app.queue {
+            Queue::Local(_) => self.handed_over.keep(steps.into_iter().map(|step| (word(&step).key, step)).collect()),
+            Queue::Sqs(_) => steps,
+        };
+        let kept = first.filter(|_| others.len() < all);
+        let work: Vec<Work> = kept.into_iter().chain(others.iter().map(word)).collect();
+        self.send(Lane::Slow, &work).await;
     }
 
     /// Makes attempts one after the other; once the target has let one time out, the others take the slow lane.
     pub(crate) async fn attempt_in_order(&self, sequence: Sequence) {
         let Sequence { tenant, endpoint, steps, pass } = sequence;
+        // First in line: whoever waits there has no use for a connection.
+        self.turn(steps.first()).await;
         let turn = match &pass {
             Some(pass) => pass.turn().await,
             None => None,
         };
         let mut steps = steps.into_iter();
+        let mut left = Vec::new();
         for step in steps.by_ref() {
+            self.turn(Some(&step)).await;
+            if pass.is_some() && self.has_become_slow(&step.delivery) {
+                left.push(step);
+                break;
+            }
             match self.attempt_one(&tenant, endpoint.as_ref(), &step).await {
                 Ok(Some(attempted)) => {
-                    self.gates.answered(&step.delivery.target, attempted.succeeded() && attempted.took < QUICKLY);
+                    let quickly = attempted.succeeded() && attempted.took < QUICKLY;
+                    self.gates.answered(&step.delivery.target, quickly, attempted.timed_out);
                     if attempted.timed_out {
                         break;
                     }
@@ -114,9 +174,26 @@ impl Worker {
             }
         }
         drop((turn, pass));
-        let now = self.app.clock.now();
-        let left = steps.map(|step| work_of(&tenant, &step.delivery, now));
-        self.send(Lane::Slow, &left.collect::<Vec<_>>()).await;
+        left.extend(steps);
+        self.hand_over(&tenant, left).await;
+    }
+
+    /// Waits for the turn of an attempt that stands in a line, for as long as a claim lasts.
+    async fn turn(&self, step: Option<&Step>) {
+        if let Some(place) = step.and_then(|step| step.place.as_ref()) {
+            place.turn(self.timeout() * 2).await;
+        }
+    }
+
+    /// Whether a callback let an attempt time out while this one stood in line.
+    fn has_become_slow(&self, delivery: &Delivery) -> bool {
+        let is_claimed = matches!(delivery.state, State::Claimed { .. });
+        delivery.target.is_callback() && !is_claimed && self.gates.is_slow(&delivery.target)
+    }
+
+    /// How long one attempt may take.
+    fn timeout(&self) -> Duration {
+        Duration::try_from(self.schedule.timeout).unwrap_or_default()
     }
 
     /// What came of the attempt; `None` if it was not made here.
@@ -126,9 +203,14 @@ impl Worker {
         endpoint: Option<&Endpoint>,
         step: &Step,
     ) -> Result<Option<Attempted>, Fault> {
-        let signers = match endpoint {
-            None => Ok(None),
-            Some(endpoint) => self.app.signers(tenant, endpoint, Instant::now() + WITHIN).await.map(Some),
+        let deadline = Instant::now() + WITHIN;
+        let signers = match (&step.delivery.target, endpoint) {
+            (Target::Bus { .. }, _) => Ok(None),
+            (Target::Callback { secret, .. }, _) => {
+                self.app.callback_signers(tenant, secret.as_ref(), deadline).await.map(Some)
+            }
+            (Target::Endpoint { .. }, Some(endpoint)) => self.app.signers(tenant, endpoint, deadline).await.map(Some),
+            (Target::Endpoint { id }, None) => return Err(Fault::Corrupt(format!("{id} was not read"))),
         };
         if let Err(Unsent::Ours(reason)) = &signers {
             // Ours to mend: it counts as no attempt, and comes back less and less often.
@@ -141,20 +223,13 @@ impl Worker {
         let Some(delivery) = self.claim(&key, &step.delivery).await? else { return Ok(None) };
         let State::Claimed { attempt, at, .. } = delivery.state else { return Ok(None) };
         let claim = Claim { delivery: &delivery, attempt, at };
-        let timeout = Duration::try_from(self.schedule.timeout).unwrap_or_default();
-        let attempted = match (&delivery.target, endpoint, signers) {
-            (Target::Endpoint { .. }, Some(endpoint), Ok(Some(signers))) => {
-                match self.app.send(endpoint, &step.event, &signers, timeout).await {
-                    Ok(attempted) => attempted,
-                    Err(Unsent::Unsigned(reason) | Unsent::Ours(reason)) => unsent(reason),
-                }
-            }
-            (Target::Endpoint { .. }, _, Err(Unsent::Unsigned(reason) | Unsent::Ours(reason))) => unsent(reason),
-            (Target::Endpoint { id }, _, Ok(_)) => return Err(Fault::Corrupt(format!("{id} was not read"))),
-            (Target::Bus { name }, ..) => match &self.bus {
-                Some(bus) if bus.name() == name => bus.put(&step.event, timeout).await,
-                Some(_) | None => unsent(format!("the event bus {name} is no longer configured")),
-            },
+        let sent = match signers {
+            Ok(signers) => self.send_to(&delivery, endpoint, &step.event, signers.as_ref()).await,
+            Err(reason) => Err(reason),
+        };
+        let attempted = match sent {
+            Ok(attempted) => attempted,
+            Err(Unsent::Unsigned(reason) | Unsent::Ours(reason)) => unsent(reason),
         };
         self.record(&key, &claim, endpoint, &attempted).await?;
         if let Some(endpoint) = endpoint
@@ -164,6 +239,33 @@ impl Worker {
             tracing::warn!(%fault, endpoint = %endpoint.id, "not remembered of the endpoint");
         }
         Ok(Some(attempted))
+    }
+
+    /// Sends an event where its delivery says.
+    async fn send_to(
+        &self,
+        delivery: &Delivery,
+        endpoint: Option<&Endpoint>,
+        event: &Event,
+        signers: Option<&Signers>,
+    ) -> Result<Attempted, Unsent> {
+        let unsigned = || Unsent::Unsigned("there is nothing to sign it with".to_owned());
+        let timeout = self.timeout();
+        match (&delivery.target, endpoint, &delivery.url) {
+            (Target::Bus { name }, ..) => match &self.bus {
+                Some(bus) if bus.name() == name => Ok(bus.put(event, timeout).await),
+                Some(_) | None => Err(Unsent::Ours(format!("the event bus {name} is no longer configured"))),
+            },
+            (Target::Endpoint { .. }, Some(endpoint), _) => {
+                self.app.send(endpoint, event, signers.ok_or_else(unsigned)?, timeout).await
+            }
+            (Target::Callback { .. }, _, Some(url)) => {
+                self.app.call_back(url, event, signers.ok_or_else(unsigned)?, timeout).await
+            }
+            (Target::Endpoint { .. }, None, _) | (Target::Callback { .. }, _, None) => {
+                Err(Unsent::Ours("what is to be called is not known".to_owned()))
+            }
+        }
     }
 
     /// The delivery with its attempt claimed; `None` if somebody else makes it, or nobody any more.
@@ -198,6 +300,7 @@ impl Worker {
             error: attempted.error.clone(),
             excerpt: attempted.excerpt.clone(),
             url: endpoint.map(|endpoint| endpoint.url.clone()),
+            timed_out: attempted.timed_out,
         };
         let retry_after = attempted.retry_after.and_then(|wait| SignedDuration::try_from(wait).ok());
         let unit = fastrand::f64() * 2.0 - 1.0;

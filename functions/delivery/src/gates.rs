@@ -48,6 +48,8 @@ struct Inside {
     attempts: usize,
     /// Whether its latest answer came quickly.
     quick: bool,
+    /// Whether it has let an attempt time out, and not answered quickly since.
+    slow: bool,
 }
 
 /// The right to attempt to reach a target; given back when it is dropped.
@@ -105,18 +107,25 @@ impl Gates {
         }
     }
 
-    /// Remembers how a target has answered.
-    pub(crate) fn answered(&self, target: &Target, quickly: bool) {
+    /// Remembers how a target has answered, or that it has not.
+    pub(crate) fn answered(&self, target: &Target, quickly: bool, timed_out: bool) {
         let mut gates = self.lock();
         if gates.inside.len() >= REMEMBERED {
             gates.inside.retain(|_, inside| inside.attempts > 0);
         }
-        gates.inside.entry(target.clone()).or_default().quick = quickly;
+        let inside = gates.inside.entry(target.clone()).or_default();
+        inside.quick = quickly;
+        inside.slow = !quickly && (timed_out || inside.slow);
     }
 
     /// Whether a target's latest answer came quickly, as far as it is remembered.
     pub(crate) fn is_quick(&self, target: &Target) -> bool {
         self.lock().inside.get(target).is_some_and(|inside| inside.quick)
+    }
+
+    /// Whether a target has let an attempt time out, and not answered quickly since, as far as it is remembered.
+    pub(crate) fn is_slow(&self, target: &Target) -> bool {
+        self.lock().inside.get(target).is_some_and(|inside| inside.slow)
     }
 
     fn lock(&self) -> MutexGuard<'_, Targets> {
@@ -182,7 +191,7 @@ mod tests {
     async fn a_target_that_answers_quickly_gets_more_places_in_turn() {
         let gates = Gates::default();
         let own: Vec<_> = (0..PER_TARGET).map(|_| gates.enter(&bus(1)).unwrap()).collect();
-        gates.answered(&bus(1), true);
+        gates.answered(&bus(1), true, false);
         let mut beyond: Vec<_> = (0..QUEUED).map(|_| gates.enter(&bus(1)).unwrap()).collect();
         assert!(gates.enter(&bus(1)).is_none());
         assert!(gates.enter(&bus(2)).is_some());
@@ -194,7 +203,7 @@ mod tests {
         assert!(beyond[BEYOND].turn().now_or_never().is_none());
         turns.pop();
         assert!(beyond[BEYOND].turn().now_or_never().is_some());
-        gates.answered(&bus(1), false);
+        gates.answered(&bus(1), false, false);
         beyond.pop();
         assert!(gates.enter(&bus(1)).is_none(), "it is not quick any more");
         assert!(gates.has_room().now_or_never().is_none());
@@ -206,11 +215,27 @@ mod tests {
     fn only_so_many_quick_targets_are_remembered() {
         let gates = Gates::default();
         let pass = gates.enter(&bus(0));
-        (0..=REMEMBERED).for_each(|n| gates.answered(&bus(n), true));
+        (0..=REMEMBERED).for_each(|n| gates.answered(&bus(n), true, false));
         assert!(gates.is_quick(&bus(0)), "an attempt is being made");
         assert!(!gates.is_quick(&bus(1)) && gates.is_quick(&bus(REMEMBERED)));
         drop(pass);
         assert!(gates.is_quick(&bus(0)));
+    }
+
+    #[test]
+    fn a_target_that_let_an_attempt_time_out_is_slow_until_it_answers_quickly() {
+        let gates = Gates::default();
+        for (quickly, timed_out, slow) in [
+            (false, false, false),
+            (false, true, true),
+            (false, false, true),
+            (true, false, false),
+            (false, false, false),
+        ] {
+            gates.answered(&bus(1), quickly, timed_out);
+            assert_eq!(gates.is_slow(&bus(1)), slow);
+        }
+        assert!(!gates.is_slow(&bus(2)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The endpoints of tenants as they were last read: read anew only if they were changed since.
+//! What was read before: the endpoints of tenants, read anew only if they were changed since, and the callbacks of
+//! requests, which never change.
 
 use countersign_domain::endpoint::Endpoints;
+use countersign_domain::workflow::request::{Callback, Request};
 use countersign_store::{Fault, Key, Store};
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
@@ -9,6 +11,8 @@ use tokio::time::Instant;
 
 /// Of how many tenants they are remembered.
 const REMEMBERED: usize = 500;
+/// Of how many requests it is remembered whether they have a callback.
+const REQUESTS: usize = 2_000;
 
 /// What was read, by partition key, with how many changes it had had.
 #[derive(Debug)]
@@ -52,5 +56,48 @@ impl Known {
         let unchanged = |key: &Key<Endpoints>, version| versions.get(key.as_str()) == Some(&version);
         let unchanged = known.into_iter().filter(|(key, (version, _))| unchanged(key, *version));
         Ok(unchanged.map(|(key, (_, endpoints))| (key.as_str().to_owned(), Ok(endpoints))).collect())
+    }
+}
+
+/// The callbacks of requests, by partition key; `None` of one that has none.
+#[derive(Debug)]
+pub(crate) struct Callbacks(Cache<String, Option<Arc<Callback>>>);
+
+impl Default for Callbacks {
+    fn default() -> Self {
+        Self(Cache::new(REQUESTS))
+    }
+}
+
+/// The callbacks of some requests, by partition key; those that cannot be read are nobody else's fault.
+pub(crate) type FoundCallbacks = HashMap<String, Result<Option<Arc<Callback>>, Fault>>;
+
+impl Callbacks {
+    /// The callbacks of the requests at these keys, without requests that do not exist.
+    pub(crate) async fn read(
+        &self,
+        store: &Store,
+        keys: Vec<Key<Request>>,
+        deadline: Instant,
+    ) -> Result<FoundCallbacks, Fault> {
+        let (mut found, mut others) = (HashMap::new(), Vec::new());
+        for key in keys {
+            match self.0.get(key.as_str()) {
+                Some(callback) => drop(found.insert(key.as_str().to_owned(), Ok(callback))),
+                None => others.push(key),
+            }
+        }
+        if others.is_empty() {
+            return Ok(found);
+        }
+        for (pk, loaded) in store.load_all(&others, deadline).await? {
+            let callback = loaded.map(|loaded| {
+                let callback = loaded.record.callback.map(Arc::new);
+                self.0.insert(pk.clone(), callback.clone());
+                callback
+            });
+            found.insert(pk, callback);
+        }
+        Ok(found)
     }
 }

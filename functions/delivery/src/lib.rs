@@ -9,7 +9,9 @@ mod fan_out;
 mod gates;
 mod known;
 mod lessons;
+mod lines;
 mod replay;
+mod requests;
 mod targets;
 
 pub use bus::Bus;
@@ -17,20 +19,24 @@ pub use bus::Bus;
 use crate::attempt::Sequence;
 use crate::fan_out::Telling;
 use crate::gates::Gates;
-use crate::known::Known;
+use crate::known::{Callbacks, Known};
 use crate::lessons::Lessons;
+use crate::lines::{HandedOver, Lines};
 use crate::targets::Crowded;
 use countersign_api::App;
+use countersign_approvers::Workflow;
 use countersign_domain::action::Action;
 use countersign_domain::delivery::Delivery;
 use countersign_domain::endpoint::Endpoints;
 use countersign_domain::remediation::Remediation;
 use countersign_domain::replay::Replay;
 use countersign_domain::retry::Schedule;
+use countersign_domain::workflow::request::Request;
 use countersign_domain::{Record, Timestamp, Work};
 use countersign_queue::Lane;
 use countersign_store::Fault;
 use futures_util::future::join_all;
+use quick_cache::sync::Cache;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,15 +53,24 @@ const UNFINISHED: usize = 64;
 /// For how many of them deliveries are made at the same time.
 const FINISHING: usize = 2;
 
+/// Of how many records it is remembered what was told.
+const TOLD: usize = 2_000;
+
 /// Does what there is to do; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Worker {
     app: App,
     schedule: Arc<Schedule>,
     bus: Option<Bus>,
+    workflow: Workflow,
     known: Arc<Known>,
+    callbacks: Arc<Callbacks>,
+    /// The latest change of each of some records that was told here.
+    told: Arc<Cache<String, u64>>,
     lessons: Arc<Lessons>,
     gates: Gates,
+    lines: Lines,
+    handed_over: Arc<HandedOver>,
     crowded: Arc<Crowded>,
     unfinished: Arc<Semaphore>,
     finishing: Arc<Semaphore>,
@@ -98,16 +113,22 @@ impl Planned {
 }
 
 impl Worker {
-    /// A worker that makes attempts as `schedule` says; `bus` hears of remediations, too.
+    /// A worker that makes attempts as `schedule` says; `bus` hears of remediations, too, and `workflow` finds out who is
+    /// asked when approvers are late.
     #[must_use]
-    pub fn new(app: App, schedule: Schedule, bus: Option<Bus>) -> Self {
+    pub fn new(app: App, schedule: Schedule, bus: Option<Bus>, workflow: Workflow) -> Self {
         Self {
             app,
             schedule: Arc::new(schedule),
             bus,
+            workflow,
             known: Arc::default(),
+            callbacks: Arc::default(),
+            told: Arc::new(Cache::new(TOLD)),
             lessons: Arc::default(),
             gates: Gates::default(),
+            lines: Lines::default(),
+            handed_over: Arc::new(HandedOver::default()),
             crowded: Arc::new(Crowded::default()),
             unfinished: Arc::new(Semaphore::new(UNFINISHED)),
             finishing: Arc::new(Semaphore::new(FINISHING)),
@@ -211,6 +232,7 @@ impl Worker {
             Replay::KIND => self.replay(work, deadline).await?,
             Action::KIND => self.app.store.tick::<Action>(work, deadline).await?,
             Remediation::KIND => self.app.store.tick::<Remediation>(work, deadline).await?,
+            Request::KIND => self.tick_request(work, deadline).await?,
             kind => return Err(Fault::Corrupt(format!("records of kind {kind} are never due"))),
         };
         self.app.tell(&more).await;

@@ -49,7 +49,7 @@ impl Worker {
         }
         let window = Window { tenant: &tenant, kinds: &KINDS, since: replay.since, until: replay.until };
         let page = self.app.store.events(window, from, PAGE, deadline).await?;
-        for share in self.shares(&page.changes, Some(&endpoints)) {
+        for share in self.shares(&page.changes, Some(&endpoints), None) {
             if matches!(share.target, Target::Endpoint { .. }) {
                 self.make(share, None, Some(replay.id.as_str()), deadline).await?;
             }

@@ -7,6 +7,7 @@ use countersign_domain::Tenant;
 use countersign_domain::delivery::{Target, inbox};
 use countersign_domain::endpoint::{Endpoint, EndpointId, Endpoints};
 use countersign_domain::event::Event;
+use countersign_domain::workflow::request::Callback;
 use countersign_queue::Lane;
 use countersign_store::Fault;
 use std::collections::HashMap;
@@ -24,6 +25,14 @@ const REMEMBERED: usize = 10_000;
 /// How the event bus hears of it: what its name begins with.
 const OF_THE_BUS: &str = "remediation.";
 
+/// A target of an event, with its URL if it has one.
+pub(crate) struct Recipient<'a> {
+    pub(crate) target: Target,
+    /// The endpoint, if it is one.
+    pub(crate) endpoint: Option<&'a Endpoint>,
+    pub(crate) url: Option<&'a str>,
+}
+
 /// Which endpoints had much waiting when they were last counted.
 #[derive(Debug, Default)]
 pub(crate) struct Crowded(Mutex<HashMap<EndpointId, (Instant, bool)>>);
@@ -35,16 +44,28 @@ impl Worker {
         Ok(found.map(|found| found.record))
     }
 
-    /// The targets of an event, with the URL of each that has one.
+    /// The targets of an event of a record that has this callback, if it has one.
     pub(crate) fn targets<'a>(
         &self,
         endpoints: Option<&'a Endpoints>,
+        callback: Option<&'a Callback>,
         event: &Event,
-    ) -> Vec<(Target, Option<&'a Endpoint>)> {
-        let of = |endpoint: &'a Endpoint| (Target::Endpoint { id: endpoint.id.clone() }, Some(endpoint));
+    ) -> Vec<Recipient<'a>> {
+        let of = |endpoint: &'a Endpoint| Recipient {
+            target: Target::Endpoint { id: endpoint.id.clone() },
+            endpoint: Some(endpoint),
+            url: Some(&endpoint.url),
+        };
         let endpoints = endpoints.into_iter().flat_map(|endpoints| endpoints.targets(event)).map(of);
         let bus = self.bus.as_ref().filter(|_| event.name.starts_with(OF_THE_BUS));
-        endpoints.chain(bus.map(|bus| (Target::Bus { name: bus.name().to_owned() }, None))).collect()
+        let bus = bus.map(|bus| Target::Bus { name: bus.name().to_owned() });
+        let bus = bus.map(|target| Recipient { target, endpoint: None, url: None });
+        let callback = callback.map(|callback| Recipient {
+            target: Target::callback(&event.tenant, callback),
+            endpoint: None,
+            url: Some(&callback.url),
+        });
+        endpoints.chain(bus).chain(callback).collect()
     }
 
     /// The right to call a target on the fast lane, if it is to be called there now.
@@ -63,7 +84,10 @@ impl Worker {
 
     /// On which lane a target is called.
     async fn lane(&self, tenant: &Tenant, target: &Target, endpoint: Option<&Endpoint>, deadline: Instant) -> Lane {
-        let Some(endpoint) = endpoint else { return Lane::Fast };
+        let Some(endpoint) = endpoint else {
+            let is_slow = target.is_callback() && self.gates.is_slow(target);
+            return if is_slow { Lane::Slow } else { Lane::Fast };
+        };
         if endpoint.slow_since.is_some() {
             return Lane::Slow;
         }

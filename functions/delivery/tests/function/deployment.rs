@@ -23,6 +23,8 @@ pub(crate) const FAST: &str = "countersign-delivery";
 pub(crate) const SLOW: &str = "countersign-delivery-slow";
 const TABLE: &str = "countersign-prod";
 const ROOT_KEY: &str = "countersign/prod/root-key";
+/// Where a deployment may have its callback secret.
+pub(crate) const CALLBACK_SECRET: &str = "countersign/prod/callback-secret";
 const AMPLE: Duration = Duration::from_secs(60);
 
 /// The table, the queues, the bus and the secrets.
@@ -31,8 +33,8 @@ pub(crate) struct Deployment {
     pub(crate) store: Store,
     pub(crate) sqs: Sqs,
     pub(crate) bus: EventBus,
+    pub(crate) secrets: SecretsManager,
     dynamodb: Endpoint,
-    secrets: SecretsManager,
 }
 
 impl Deployment {
@@ -53,6 +55,7 @@ impl Deployment {
         let text = SecretText::new("override".to_owned());
         let secrets = Secrets::fixed(
             Rotating { current: text, previous: None },
+            None,
             Rotating { current: RootKey::new([7; 32]), previous: None },
             Default::default(),
         );

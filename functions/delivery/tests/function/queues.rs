@@ -1,8 +1,8 @@
 //! What the two queues bring is done, comes again, or is left to the clock.
 
-use crate::deployment::{Deployment, FAST, Function, SLOW, body};
-use crate::records::{attempts, case, deliveries, due};
-use countersign_domain::{Timestamp, Work, seconds};
+use crate::deployment::{CALLBACK_SECRET, Deployment, FAST, Function, SLOW, body};
+use crate::records::{attempts, case, deliveries, due, request};
+use countersign_domain::{Timestamp, Work, seconds, webhook_signature};
 use countersign_testing::aws::Conduct;
 use countersign_testing::receiver::{Receiver, Reply};
 use countersign_testing::sqs::Sent;
@@ -30,6 +30,41 @@ async fn an_event_of_which_the_queue_brings_word_arrives_once() {
     assert_eq!((received.path.as_str(), &received.json()["event_type"]), ("/hook", &"case.created".into()));
     assert_eq!(deliveries(&deployment.store).await[0].status(), "delivered");
     assert_eq!((deployment.sqs.take(), deployment.bus.entries()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_callback_is_signed_by_the_deployments_secret_and_during_a_rotation_by_both() {
+    let deployment = Deployment::start().await;
+    let receiver = Receiver::start().await;
+    deployment.secrets.set(CALLBACK_SECRET, r#"{"current":"the new secret","previous":"the old secret"}"#.to_owned());
+    let function = Function::worker(&deployment, &[("COUNTERSIGN_CALLBACK_SECRET_ID", CALLBACK_SECRET)]).await;
+    function.tell(&request(&deployment.store, 1, &receiver.url("/")).await).await;
+    let received = receiver.received();
+    let types: Vec<_> = received.iter().map(|received| received.json()["event_type"].clone()).collect();
+    assert_eq!(types, ["request_created", "request_approved"]);
+    for received in received {
+        let timestamp = received.header("x-approval-timestamp").parse().unwrap();
+        let secrets: [&[u8]; 2] = [b"the new secret", b"the old secret"];
+        let signed =
+            webhook_signature::headers(&secrets, received.event_id().parse().unwrap(), timestamp, &received.body);
+        let signed = signed.unwrap();
+        assert_eq!(received.header("x-approval-signature"), signed.approval);
+        assert_eq!(received.header("webhook-signature"), signed.standard);
+    }
+    assert_eq!(deployment.secrets.reads(CALLBACK_SECRET), 1);
+}
+
+#[tokio::test]
+async fn a_callback_whose_secret_cannot_be_had_is_put_off_and_no_attempt_is_counted() {
+    let deployment = Deployment::start().await;
+    let receiver = Receiver::start().await;
+    let function = Function::worker(&deployment, &[("COUNTERSIGN_CALLBACK_SECRET_ID", CALLBACK_SECRET)]).await;
+    function.tell(&request(&deployment.store, 1, &receiver.url("/")).await).await;
+    assert_eq!(receiver.received().len(), 0);
+    for delivery in deliveries(&deployment.store).await {
+        assert_eq!((delivery.status(), attempts(&deployment.store, &delivery).await.len()), ("pending", 0));
+    }
+    function.logged("nothing can be sent").await;
 }
 
 #[tokio::test]

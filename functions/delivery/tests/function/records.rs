@@ -5,6 +5,8 @@ use countersign_domain::case::{Case, Ingest, Input, Severity};
 use countersign_domain::delivery::{ATTEMPTED, Delivery};
 use countersign_domain::endpoint::{Add, EndpointId, Endpoints, Secret, Subscription};
 use countersign_domain::remediation::{Decision, Propose, Remediation, RemediationId, Respond};
+use countersign_domain::workflow::policy::Definition;
+use countersign_domain::workflow::request::{self, Answers, Bound, Callback, New, Request, RequestId};
 use countersign_domain::{Actor, Outcome, Record, Tenant, Timestamp, Work};
 use countersign_store::{By, Call, Cursor, CursorKeys, Found, Key, Order, Query, SHARDS, Store};
 use serde_json::Value;
@@ -69,6 +71,41 @@ pub(crate) async fn propose(store: &Store, number: u128) -> Vec<Work> {
     };
     let rule = |_: Option<&Remediation>, now| Ok(Outcome::Change(Remediation::propose(propose.clone(), &alice(), now)));
     change(store, &Key::new(&acme(), id.as_str()), rule).await
+}
+
+/// Makes a request by a policy without stages that is called back here, which is two events; word of them.
+pub(crate) async fn request(store: &Store, number: u8, url: &str) -> Vec<Work> {
+    let definition = Definition {
+        name: "Nobody is asked".to_owned(),
+        description: None,
+        artifact_type: "change".to_owned(),
+        forbid_self_approval: false,
+        forbid_repeat_approvers: false,
+        stages: Vec::new(),
+    };
+    let policy = Bound {
+        key: "nobody".to_owned(),
+        version: 1,
+        id: uuid::Uuid::from_u128(1),
+        item: "version#1".to_owned(),
+        forbid_self_approval: false,
+        forbid_repeat_approvers: false,
+    };
+    let new = New {
+        id: RequestId::new([number; 13]),
+        policy,
+        artifact_type: "change".to_owned(),
+        artifact_id: "cr-1".to_owned(),
+        source_service: "svc".to_owned(),
+        requester: "svc".to_owned(),
+        context: Value::Null,
+        callback: Some(Callback { url: url.to_owned(), secret: None }),
+    };
+    let by = request::By { actor: alice(), email: None, is_admin: false };
+    let answers = Answers { definition: Some(std::sync::Arc::new(definition)), ..Answers::default() };
+    let key = Key::new(&acme(), &new.id.to_string());
+    let rule = |_: Option<&Request>, now| Request::create(new.clone(), &answers, &by, now).map(Outcome::Change);
+    change(store, &key, rule).await
 }
 
 /// Approves a remediation, which is another event; word of it.

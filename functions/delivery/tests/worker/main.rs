@@ -2,11 +2,13 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod arrival;
+mod callbacks;
 mod clock;
 mod closing;
 mod hostile;
 mod lanes;
 mod quiet;
+mod requests;
 mod schedule;
 mod shuffled;
 mod stored;

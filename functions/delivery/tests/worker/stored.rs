@@ -1,11 +1,14 @@
 //! Stored items of released schemas, never edited: every later version must load them, work on them and verify them.
 
-use crate::world::{SECRET, World, by, deadline};
+use crate::requests::answers;
+use crate::world::{SECRET, World, acme, by, deadline};
 use countersign_domain::callback_secret::{NamedSecret, signing_bytes};
 use countersign_domain::case::Case;
 use countersign_domain::delivery::Delivery;
 use countersign_domain::endpoint::{Edit, EndpointId, Endpoints};
 use countersign_domain::replay::Replay;
+use countersign_domain::workflow::policy::OnBreach;
+use countersign_domain::workflow::request::Callback;
 use countersign_domain::{Record, Tenant, webhook_signature};
 use countersign_testing::receiver::{Received, Receiver};
 use serde_json::Value;
@@ -22,6 +25,8 @@ const NAMED: &str = include_str!("../../../../tests/records/secret-v1.json");
 const CASES: &str = include_str!("../../../../tests/records/event-v1.json");
 /// The first case's event on its way to both endpoints, waiting for its second attempt; with their inboxes.
 const DELIVERIES: &str = include_str!("../../../../tests/records/delivery-v1.json");
+/// Two deliveries to the callback of a request of acme's.
+const CALLBACKS: &str = include_str!("../../../../tests/records/delivery-v2.json");
 /// A replay of both events for the first endpoint, before its first page.
 const REPLAY: &str = include_str!("../../../../tests/records/replay-v1.json");
 
@@ -83,4 +88,27 @@ async fn stored_endpoints_secrets_events_deliveries_and_replays_of_schema_1_go_o
     assert_eq!(endpoints.closing, []);
     assert_eq!(world.due().await, []);
     assert_eq!(verified(&world).await["delivery"], 6);
+}
+
+/// A request of which two events wait for their second attempt: its callback, where nobody listens, refused the first.
+#[tokio::test]
+async fn stored_deliveries_to_a_callback_of_schema_2_go_on_and_verify() {
+    let mut world = World::with(&[("COUNTERSIGN_CALLBACK_SECRET", "c"), ("COUNTERSIGN_RETRY_JITTER", "0")]).await;
+    let items: Vec<Value> = serde_json::from_str(CALLBACKS).unwrap();
+    world.table().put_items("countersign", &items).await.unwrap();
+    // The events themselves, of which the world has heard already.
+    let callback = Callback { url: "http://127.0.0.1:9/hook".to_owned(), secret: None };
+    world.request(1, Some(callback), &answers(&[OnBreach::Notify], &["u-ann"])).await;
+    let before = world.deliveries().await;
+    let attempts = |deliveries: &[Delivery]| deliveries.iter().map(Delivery::attempts).collect::<Vec<_>>();
+    assert_eq!(attempts(&before), [1, 1]);
+    world.pass(Duration::from_secs(60)).await;
+    let after = world.deliveries().await;
+    assert_eq!(attempts(&after), [2, 2], "and no others were made");
+    for (before, after) in before.iter().zip(&after) {
+        let (before_that, last) = (before.last.as_ref().unwrap(), after.last.as_ref().unwrap());
+        assert_eq!((&last.error, last.at), (&before_that.error, before_that.at + Duration::from_secs(60)));
+    }
+    let verified = world.app.store.verify(Delivery::KIND, &acme(), None, None).await.unwrap();
+    assert_eq!((verified.records, verified.broken), (2, None));
 }

@@ -3,6 +3,7 @@
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use countersign_api::config::Local;
 use countersign_api::{App, Issuers, Outgoing, RootKey, Rotating, SecretText, Secrets, seal_endpoint_secret};
+use countersign_approvers::{Approvers, Workflow};
 use countersign_clock::sweep;
 use countersign_delivery::Worker;
 use countersign_domain::api_key::KeyId;
@@ -79,7 +80,7 @@ impl World {
         own: &[SocketAddr],
     ) -> Self {
         let variable = |name: &str| variables.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
-        let config = Local::read(variable).unwrap().config;
+        let Local { config, callback_secret, .. } = Local::read(variable).unwrap();
         let settings =
             Settings { table: "countersign".to_owned(), clock: clock.clone(), fan_out_after: Duration::from_secs(2) };
         let store = Store::embedded(client, settings);
@@ -87,14 +88,17 @@ impl World {
         let text = SecretText::new("override".to_owned());
         let secrets = Secrets::fixed(
             Rotating { current: text, previous: None },
+            callback_secret.map(SecretText::new),
             Rotating { current: RootKey::new([7; 32]), previous: None },
             Default::default(),
         );
         let issuers = Issuers::configured(&[], &secrets, &clock).unwrap();
+        let approvers = &config.approvers;
+        let approvers = Approvers::configured(approvers, &secrets, resolver.clone(), own.to_vec(), clock.clone());
         let (queue, sent) = LocalQueue::new();
         let outgoing = Outgoing::new(Allowed::new(config.webhooks.allow.clone(), own.to_vec()), resolver);
         let app = App::new(store, Queue::Local(queue), outgoing, secrets, issuers, clock.clone(), &config);
-        let worker = Worker::new(app.clone(), config.webhooks.schedule, None);
+        let worker = Worker::new(app.clone(), config.webhooks.schedule, None, Workflow::new(approvers.unwrap()));
         Self { app, clock, worker, engine, sent }
     }
 
