@@ -50,9 +50,15 @@ struct SecretsFile {
     /// The local issuer's private key, PKCS #8 in base64. Files of earlier versions have none.
     #[serde(default)]
     issuer_key: Option<String>,
+    /// Signs callbacks for which their tenant has no secret. Files of earlier versions have none.
+    #[serde(default)]
+    callback_secret: Option<String>,
     /// The secrets that `hs256_secret_id` names, put here by hand.
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     issuer_secrets: HashMap<String, String>,
+    /// The secrets that the `secret_id` of a directory names, put here by hand.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    directory_secrets: HashMap<String, String>,
 }
 
 /// The secrets of a data directory.
@@ -74,8 +80,8 @@ pub fn secrets(config: &Local) -> Result<Kept, DataError> {
     let path = directory.join(SECRETS);
     generate(directory, &path)?;
     let mut file = read(&path)?;
-    if file.issuer_key.is_none() {
-        file = with_issuer_key(directory, &path)?;
+    if !file.is_complete() {
+        file = completed(directory, &path)?;
     }
     let malformed = || DataError::Malformed(path.clone());
     let root_key = RootKey::parse(&file.root_key).ok_or_else(malformed)?;
@@ -85,8 +91,13 @@ pub fn secrets(config: &Local) -> Result<Kept, DataError> {
         current: SecretText::new(config.override_secret.clone().unwrap_or(file.override_secret)),
         previous: config.override_secret_previous.clone().map(SecretText::new),
     };
-    let issuer_secrets = file.issuer_secrets.into_iter().map(|(id, secret)| (id, SecretText::new(secret))).collect();
-    let secrets = Secrets::fixed(override_secret, Rotating { current: root_key, previous: None }, issuer_secrets);
+    let named = |secrets: HashMap<String, String>| {
+        secrets.into_iter().map(|(id, secret)| (id, SecretText::new(secret))).collect()
+    };
+    let callback_secret = config.callback_secret.clone().or(file.callback_secret).map(SecretText::new);
+    let root_key = Rotating { current: root_key, previous: None };
+    let secrets = Secrets::fixed(override_secret, callback_secret, root_key, named(file.issuer_secrets))
+        .with_directory_secrets(named(file.directory_secrets));
     Ok(Kept { secrets, issuer })
 }
 
@@ -96,15 +107,27 @@ fn read(path: &Path) -> Result<SecretsFile, DataError> {
     serde_json::from_slice(&file).map_err(|_| DataError::Malformed(path.to_owned()))
 }
 
-/// Gives a secrets file its issuer key, once, also when two start at once.
-fn with_issuer_key(directory: &Path, path: &Path) -> Result<SecretsFile, DataError> {
+impl SecretsFile {
+    /// Whether it has all that the present version generates.
+    fn is_complete(&self) -> bool {
+        self.issuer_key.is_some() && self.callback_secret.is_some()
+    }
+}
+
+/// Gives a secrets file of an earlier version what it has not, once, also when two start at once.
+fn completed(directory: &Path, path: &Path) -> Result<SecretsFile, DataError> {
     let io = |error| DataError::Io { path: path.to_owned(), error };
-    // Whoever waits for this lock finds the key afterwards in the file that has taken this one's place.
+    // Whoever waits for this lock finds all of it afterwards in the file that has taken this one's place.
     let locked = fs::File::open(path).map_err(io)?;
     locked.lock().map_err(io)?;
     let mut file = read(path)?;
-    if file.issuer_key.is_none() {
-        file.issuer_key = Some(fresh_issuer_key(path)?);
+    if !file.is_complete() {
+        if file.issuer_key.is_none() {
+            file.issuer_key = Some(fresh_issuer_key(path)?);
+        }
+        if file.callback_secret.is_none() {
+            file.callback_secret = Some(random_text(path)?);
+        }
         write(directory, &file, |written| written.persist(path).map_err(|error| error.error)).map_err(io)?;
     }
     Ok(file)
@@ -114,6 +137,13 @@ fn fresh_issuer_key(path: &Path) -> Result<String, DataError> {
     let issuer = LocalIssuer::generate();
     let issuer = issuer.map_err(|error| DataError::Io { path: path.to_owned(), error: io::Error::other(error) })?;
     Ok(BASE64_STANDARD.encode(issuer.pkcs8()))
+}
+
+/// A secret that nobody can guess.
+fn random_text(path: &Path) -> Result<String, DataError> {
+    let error = |_| io::Error::other("the system gives no random numbers");
+    let key = RootKey::generate().map_err(error).map_err(|error| DataError::Io { path: path.to_owned(), error })?;
+    Ok(key.to_text())
 }
 
 /// Opens the embedded table, making its file unless it `must_exist`.
@@ -167,12 +197,13 @@ fn generate(directory: &Path, path: &Path) -> Result<(), DataError> {
         return Ok(());
     }
     let io = |error| DataError::Io { path: path.to_owned(), error };
-    let random = |_| io(io::Error::other("the system gives no random numbers"));
     let file = SecretsFile {
-        override_secret: RootKey::generate().map_err(random)?.to_text(),
-        root_key: RootKey::generate().map_err(random)?.to_text(),
+        override_secret: random_text(path)?,
+        root_key: random_text(path)?,
         issuer_key: Some(fresh_issuer_key(path)?),
+        callback_secret: Some(random_text(path)?),
         issuer_secrets: HashMap::new(),
+        directory_secrets: HashMap::new(),
     };
     match write(directory, &file, |written| written.persist_noclobber(path).map_err(|error| error.error)) {
         Ok(_) => Ok(()),

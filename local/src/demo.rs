@@ -67,10 +67,20 @@ pub enum DemoError {
     },
 }
 
-/// A JWT of the local issuer for user 42 of a tenant.
-pub(crate) fn token(issuer: &LocalIssuer, tenant: &str, role: &str, now: Timestamp) -> Result<String, DemoError> {
-    let (tenant, roles) = (tenant.parse()?, vec![role.to_owned()]);
-    let token = Token { tenant, subject: "42".to_owned(), roles, claims: Vec::new(), ttl: 8 * 60 * 60 };
+/// The user of the newcomer's tokens.
+pub(crate) const USER: &str = "42";
+
+/// A JWT of the local issuer for a user of a tenant.
+pub(crate) fn token(
+    issuer: &LocalIssuer,
+    tenant: &str,
+    user: &str,
+    roles: &[&str],
+    now: Timestamp,
+) -> Result<String, DemoError> {
+    let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+    let token =
+        Token { tenant: tenant.parse()?, subject: user.to_owned(), roles, claims: Vec::new(), ttl: 8 * 60 * 60 };
     Ok(issuer.sign(&token.claims(now))?)
 }
 
@@ -149,9 +159,15 @@ impl Demo {
         self.approvals().await?;
         self.actions().await?;
         self.cases().await?;
+        self.workflow().await?;
         self.webhooks().await?;
         say!("On your own server, check the audit chains with: countersign verify --tenant {}", self.tenant);
         Ok(())
+    }
+
+    /// A JWT for someone of the demo's tenant.
+    fn token(&self, user: &str, roles: &[&str]) -> Result<String, DemoError> {
+        token(&self.issuer, &self.tenant, user, roles, Timestamp::now())
     }
 
     /// Makes a call, shows the exchange, and gives the answer if it has the expected status.
@@ -223,7 +239,7 @@ impl Demo {
     }
 
     async fn approvals(&self) -> Result<(), DemoError> {
-        let admin = token(&self.issuer, &self.tenant, "admin", Timestamp::now())?;
+        let admin = self.token(USER, &["admin"])?;
         let admin = By::Token(&admin);
         say!("Approvals 1. An agent has a plan against an incident, and asks before it acts:");
         let plan = json!({
@@ -282,7 +298,7 @@ impl Demo {
         self.post(&format!("/api/v1/actions/{id}/approve"), agent, &json!({}), 401).await?;
 
         say!("Actions 5. A human with enough authority approves:");
-        let human = token(&self.issuer, &self.tenant, "security_manager", Timestamp::now())?;
+        let human = self.token(USER, &["security_manager"])?;
         let reason = json!({ "reason": "Known vendor" });
         self.post(&format!("/api/v1/actions/{id}/approve"), By::Token(&human), &reason, 200).await?;
 
@@ -312,8 +328,66 @@ impl Demo {
         Ok(())
     }
 
+    async fn workflow(&self) -> Result<(), DemoError> {
+        let (admin, shop) = (self.token("demo-admin", &["AWE_ADMIN"])?, self.token("shop", &[])?);
+        let (ann, bob) = (self.token("ann", &[])?, self.token("bob", &[])?);
+        let (admin, shop) = (By::Token(&admin), By::Token(&shop));
+        let (url, mut arriving) = receive().await?;
+        say!("Workflow 1. A policy says who is asked: the lead, and for large purchases finance, too:");
+        let user = |user: &str| json!({ "rule_type": "user", "rule_value": { "user_id": user } });
+        let policy = json!({
+            "policy_key": "purchases", "name": "Purchases", "artifact_type": "purchase", "forbid_self_approval": true,
+            "stages": [
+                { "name": "Lead", "stage_order": 1, "mode": "any-n", "rules": [user("ann"), user("bob")] },
+                {
+                    "name": "Finance", "stage_order": 2, "rules": [user("bob")],
+                    "skip_if": { "<": [{ "var": "amount" }, 1000] },
+                },
+            ],
+        });
+        self.post("/v1/awe/policies", admin, &policy, 201).await?;
+        self.call(Method::POST, "/v1/awe/policies/purchases/versions/1/activate", admin, None, 200).await?;
+
+        say!("Workflow 2. The operator registers what signs the shop's callbacks, and the shop asks:");
+        let secret = format!("demo-{}", uuid::Uuid::new_v4());
+        let register = json!({ "tenant": self.tenant, "value": secret });
+        self.call(Method::PUT, "/secrets/shop", By::Nothing, Some(&register), 204).await?;
+        let ask = json!({
+            "policy_key": "purchases", "artifact_type": "purchase", "artifact_id": "p-1",
+            "context": { "amount": 15_000 }, "callback_url": url, "callback_secret_id": "shop",
+        });
+        let asked = self.post("/v1/awe/requests", shop, &ask, 201).await?;
+
+        say!("Workflow 3. Ann finds it among her tasks, and approves; the other task of that stage is skipped:");
+        let approve = json!({ "action": "approve", "comment": "Needed" });
+        for token in [&ann, &bob] {
+            let tasks = self.get("/v1/awe/tasks?status=open", By::Token(token), 200).await?;
+            let task = tasks[0]["id"].as_str().unwrap_or_default();
+            self.post(&format!("/v1/awe/tasks/{task}/decision"), By::Token(token), &approve, 201).await?;
+            if *token == ann {
+                say!("Workflow 4. The second stage has begun. Bob approves, and so the request is approved:");
+            }
+        }
+        let id = asked["request_id"].as_str().unwrap_or_default();
+        self.get(&format!("/v1/awe/requests/{id}"), shop, 200).await?;
+
+        say!("Workflow 5. The shop hears of each event in its order, signed with its secret:");
+        loop {
+            let arrived = tokio::time::timeout(ARRIVES_WITHIN, arriving.recv()).await.ok().flatten();
+            let (headers, body) = arrived.ok_or(DemoError::Webhook("no callback arrived"))?;
+            say!("  {body}");
+            if !is_signed(&headers, &body, secret.as_bytes()) {
+                return Err(DemoError::Webhook("the callback is not signed with the registered secret"));
+            }
+            if body.contains("request_approved") {
+                say!("\n  Each signature verifies with the secret.\n");
+                return Ok(());
+            }
+        }
+    }
+
     async fn webhooks(&self) -> Result<(), DemoError> {
-        let admin = token(&self.issuer, &self.tenant, "admin", Timestamp::now())?;
+        let admin = self.token(USER, &["admin"])?;
         let admin = By::Token(&admin);
         let (url, mut arriving) = receive().await?;
         say!(
@@ -350,6 +424,9 @@ impl Demo {
     }
 }
 
+/// How many webhooks may have arrived that nobody has looked at yet.
+const ARRIVING: usize = 16;
+
 /// A webhook as it arrived.
 type Arrived = (HeaderMap, String);
 
@@ -357,7 +434,7 @@ type Arrived = (HeaderMap, String);
 async fn receive() -> Result<(String, mpsc::Receiver<Arrived>), DemoError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/hook", listener.local_addr()?);
-    let (arrived, arriving) = mpsc::channel(1);
+    let (arrived, arriving) = mpsc::channel(ARRIVING);
     let receiver = Router::new().fallback(move |headers: HeaderMap, body: String| {
         // Whoever waits for it may have gone.
         let _ = arrived.try_send((headers, body));

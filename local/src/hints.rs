@@ -41,7 +41,7 @@ impl FirstStart<'_> {
     pub async fn hints(self) -> Result<String, HintsError> {
         let Self { data, public, management, issuer, store } = self;
         let (data, tenant) = (data.display(), demo::TENANT);
-        let token = demo::token(issuer, tenant, "admin", Timestamp::now())?;
+        let token = demo::token(issuer, tenant, demo::USER, &["admin", "AWE_ADMIN"], Timestamp::now())?;
         let key = demo::key()?.mint(store).await?;
         Ok(format!(
             r#"First start: fresh secrets are in {data}, for your eyes only. This is a development set-up with an issuer of its own.
@@ -71,6 +71,13 @@ Cases: bring in a case, and give its verdict
 
   C=$(curl -s $P/api/v1/external/cases -H "X-API-Key: $K" -H "$J" -d '{{"title":"Odd login","severity":"low"}}' | sed 's/.*"case_id":"\([^"]*\)".*/\1/')
   curl -s $P/api/v1/external/cases/$C/verdict -H "X-API-Key: $K" -H "$J" -d '{{"outcome":"SAFE"}}'; echo
+
+Workflow: say who is asked, ask, and approve
+
+  curl -s $P/v1/awe/policies -H "Authorization: Bearer $T" -H "$J" -d '{{"policy_key":"buy","name":"Purchases","artifact_type":"purchase","stages":[{{"name":"Lead","stage_order":1,"rules":[{{"rule_type":"user","rule_value":{{"user_id":"42"}}}}]}}]}}'; echo
+  curl -s -X POST $P/v1/awe/policies/buy/versions/1/activate -H "Authorization: Bearer $T"; echo
+  R=$(curl -s $P/v1/awe/requests -H "Authorization: Bearer $T" -H "$J" -d '{{"policy_key":"buy","artifact_type":"purchase","artifact_id":"p-1"}}' | sed 's/.*"tasks":\[{{"id":"\([^"]*\)".*/\1/')
+  curl -s $P/v1/awe/tasks/$R/decision -H "Authorization: Bearer $T" -H "$J" -d '{{"action":"approve"}}'; echo
 
 Webhooks: be told of every event at your own receiver, here one on port 9000, and see what was delivered
 

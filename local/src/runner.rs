@@ -2,12 +2,14 @@
 
 use crate::data::{self, DataError, Kept};
 use crate::work::{self, Inbox};
-use countersign_api::config::{ConfigError, Local};
+use countersign_api::config::{Config, ConfigError, Local};
 use countersign_api::{App, Issuers, Listener, Outgoing, Plane, router};
+use countersign_approvers::{Approvers, Workflow};
 use countersign_delivery::Worker;
 use countersign_embedded::Engine;
 use countersign_outbound::{Allowed, Resolver};
 use countersign_store::{Clock, Fault, Settings, Store};
+use countersign_workflow::Door;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -41,9 +43,9 @@ pub enum StartError {
     /// Its table.
     #[error(transparent)]
     Table(#[from] Fault),
-    /// The issuers that it should trust.
+    /// The issuers that it should trust, or its directory.
     #[error(transparent)]
-    Issuers(#[from] ConfigError),
+    Config(#[from] ConfigError),
     /// One of its addresses.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -64,6 +66,7 @@ pub struct Runner {
     sla_interval: Duration,
     inbox: Inbox,
     worker: Worker,
+    workflow: Workflow,
 }
 
 impl Table {
@@ -125,16 +128,19 @@ impl Runner {
         let public = bind(config.listen).await?;
         let management = bind(config.management_listen).await?;
         let (queue, inbox) = work::queue(config).await;
-        let webhooks = &config.config.webhooks;
-        let outgoing = Outgoing::new(Allowed::new(webhooks.allow.clone(), vec![public.1, management.1]), resolver);
+        let Config { webhooks, approvers, sla_interval, .. } = &config.config;
+        let own = vec![public.1, management.1];
+        let approvers = Approvers::configured(approvers, &secrets, resolver.clone(), own.clone(), clock.clone())?;
+        let workflow = Workflow::new(approvers);
+        let outgoing = Outgoing::new(Allowed::new(webhooks.allow.clone(), own), resolver);
         let app = App::new(table.store(&clock).await?, queue, outgoing, secrets, issuers, clock, &config.config);
         let bus = work::bus(webhooks.event_bus.as_deref()).await;
-        let worker = Worker::new(app.clone(), webhooks.schedule.clone(), bus);
+        let worker = Worker::new(app.clone(), webhooks.schedule.clone(), bus, workflow.clone());
         let engine = match table {
             Table::Embedded(engine) => Some(engine),
             Table::Other(_) => None,
         };
-        Ok(Self { app, engine, public, management, sla_interval: config.sla_interval, inbox, worker })
+        Ok(Self { app, engine, public, management, sla_interval: *sla_interval, inbox, worker, workflow })
     }
 
     /// Where the public doors are.
@@ -186,6 +192,8 @@ impl Runner {
         let public = countersign_approvals::routes()
             .merge(countersign_actions::routes())
             .merge(countersign_cases::routes())
+            .merge(countersign_workflow::routes(Door::new(self.workflow, self.sla_interval)))
+            .merge(countersign_workflow::pages())
             .merge(countersign_webhooks::public());
         let public = router(self.app.clone(), Plane::Public, public);
         let serving = tokio::try_join!(

@@ -11,11 +11,14 @@ use countersign_domain::key_ring::KeyRing;
 use countersign_domain::override_token::OverrideToken;
 use countersign_domain::remediation::Remediation;
 use countersign_domain::replay::Replay;
+use countersign_domain::workflow::delegation::Delegations;
+use countersign_domain::workflow::policy::Policy;
+use countersign_domain::workflow::request::Request;
 use countersign_domain::{Record, Tenant};
 use countersign_store::{Fault, Store, Verified};
 
 /// The kinds of record that a tenant can have.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 14] = [
     OverrideToken::KIND,
     KeyRing::KIND,
     Remediation::KIND,
@@ -27,6 +30,9 @@ const KINDS: [&str; 11] = [
     NamedSecret::KIND,
     Delivery::KIND,
     Replay::KIND,
+    Policy::KIND,
+    Request::KIND,
+    Delegations::KIND,
 ];
 
 /// Verifies all records of a tenant, up to the first that is broken.

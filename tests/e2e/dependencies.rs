@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::process::Command;
 
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     "countersign-actions",
     "countersign-approvals",
     "countersign-cases",
@@ -13,6 +13,7 @@ const FUNCTIONS: [&str; 8] = [
     "countersign-management",
     "countersign-overrides",
     "countersign-webhooks",
+    "countersign-workflow",
 ];
 
 struct Tree {

@@ -7,13 +7,14 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// The sources that the doors' routes are read from, so that none can be forgotten.
-const DOORS: [&str; 5] = [
-    include_str!("../../functions/actions/src/lib.rs"),
-    include_str!("../../functions/approvals/src/lib.rs"),
-    include_str!("../../functions/cases/src/lib.rs"),
-    include_str!("../../functions/overrides/src/lib.rs"),
-    include_str!("../../functions/webhooks/src/lib.rs"),
+/// The sources that the doors' routes are read from, so that none can be forgotten, and what these stand under.
+const DOORS: [(&str, &str); 6] = [
+    ("", include_str!("../../functions/actions/src/lib.rs")),
+    ("", include_str!("../../functions/approvals/src/lib.rs")),
+    ("", include_str!("../../functions/cases/src/lib.rs")),
+    ("", include_str!("../../functions/overrides/src/lib.rs")),
+    ("", include_str!("../../functions/webhooks/src/lib.rs")),
+    ("/v1/awe", include_str!("../../functions/workflow/src/lib.rs")),
 ];
 
 const OWNER: &str = "1";
@@ -22,8 +23,9 @@ const CUSTOMER: &str = "550e8400-e29b-41d4-a716-446655440000";
 const OTHER_CUSTOMER: &str = "660e8400-e29b-41d4-a716-446655440000";
 
 /// The paths of a door, as its router has them.
-fn routes(source: &str) -> impl Iterator<Item = &str> {
-    source.split("route(").skip(1).filter_map(|rest| rest.split('"').nth(1))
+fn routes((base, source): (&'static str, &'static str)) -> impl Iterator<Item = String> {
+    let paths = source.split("route(").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    paths.map(move |path| format!("{base}{path}"))
 }
 
 /// How a route is asked for one id.
@@ -46,6 +48,11 @@ enum Owned {
     Case,
     Endpoint,
     Delivery,
+    Policy,
+    Request,
+    Task,
+    Delegation,
+    Callback,
 }
 
 impl Owned {
@@ -58,6 +65,9 @@ impl Owned {
             Self::ApprovalRequest => "appr_12345",
             Self::Endpoint => "ep_01HX9VTPQR3KF8MZWBYD5N6JCE",
             Self::Delivery => "dlv_00112233445566778899aabbccddeeff",
+            Self::Callback => "00112233-4455-6677-8899-aabbccddeeff",
+            Self::Policy => "nobodys",
+            Self::Request | Self::Task | Self::Delegation => "f4a5b6c7-d8e9-8123-b012-456789000000",
         }
     }
 }
@@ -74,8 +84,41 @@ fn asks() -> Vec<Ask> {
     let (put, patch, delete) = (Method::PUT, Method::PATCH, Method::DELETE);
     let endpoint = "/webhooks/endpoints/{id}";
     let edit = Some(json!({ "url": "https://10.0.0.1/" }));
-    use Owned::{Action, ApprovalRequest, Case, Delivery, Endpoint, Remediation, Token};
+    let policy = Some(json!({ "policy_key": "ID", "name": "n", "artifact_type": "t" }));
+    let (version, decision) = ("/v1/awe/policies/{policy_key}/versions/{version}", json!({ "action": "approve" }));
+    use Owned::{Action, ApprovalRequest, Callback, Case, Delegation, Delivery, Endpoint, Policy, Remediation};
+    use Owned::{Request, Task, Token};
+    let of_version = |method: &Method, end: &'static str, body| {
+        let (route, path) = match end {
+            "activate" => ("/v1/awe/policies/{}/versions/{}/activate", "/v1/awe/policies/ID/versions/1/activate"),
+            "deactivate" => ("/v1/awe/policies/{}/versions/{}/deactivate", "/v1/awe/policies/ID/versions/1/deactivate"),
+            "simulate" => ("/v1/awe/policies/{}/versions/{}/simulate", "/v1/awe/policies/ID/versions/1/simulate"),
+            _ => (version, "/v1/awe/policies/ID/versions/1"),
+        };
+        ask(route, method.clone(), path, body, Policy)
+    };
     vec![
+        ask("/v1/awe/policies/{}", put.clone(), "/v1/awe/policies/ID", policy.clone(), Policy),
+        ask("/v1/awe/policies/{}/versions", get.clone(), "/v1/awe/policies/ID/versions", None, Policy),
+        of_version(&get, "", None),
+        of_version(&patch, "", policy),
+        of_version(&post, "activate", None),
+        of_version(&post, "deactivate", None),
+        of_version(&post, "simulate", Some(json!({}))),
+        ask("/v1/awe/requests/{}", get.clone(), "/v1/awe/requests/ID", None, Request),
+        ask("/v1/awe/requests/{}/events", get.clone(), "/v1/awe/requests/ID/events", None, Request),
+        ask("/v1/awe/requests/{}/cancel", post.clone(), "/v1/awe/requests/ID/cancel", Some(json!({})), Request),
+        ask("/v1/awe/tasks/{}/claim", post.clone(), "/v1/awe/tasks/ID/claim", None, Task),
+        ask("/v1/awe/tasks/{}/decision", post.clone(), "/v1/awe/tasks/ID/decision", Some(decision), Task),
+        ask(
+            "/v1/awe/tasks/{}/reassign",
+            post.clone(),
+            "/v1/awe/tasks/ID/reassign",
+            Some(json!({ "new_assignee": "43" })),
+            Task,
+        ),
+        ask("/v1/awe/delegations/{}", delete.clone(), "/v1/awe/delegations/ID", None, Delegation),
+        ask("/v1/awe/admin/deliveries/{}/retry", post.clone(), "/v1/awe/admin/deliveries/ID/retry", None, Callback),
         ask(endpoint, get.clone(), "/webhooks/endpoints/ID", None, Endpoint),
         ask(endpoint, patch, "/webhooks/endpoints/ID", edit.clone(), Endpoint),
         ask(endpoint, delete.clone(), "/webhooks/endpoints/ID", None, Endpoint),
@@ -144,9 +187,62 @@ struct Tenants {
     case: String,
     endpoint: String,
     delivery: String,
+    workflow: Workflow,
     /// The stranger's credentials.
     token: String,
     key: String,
+}
+
+/// The policy that the owner has.
+const POLICY: &str = "owned-policy";
+
+/// What the owner has at the workflow door, beside its policy.
+struct Workflow {
+    request: String,
+    task: String,
+    delegation: String,
+    callback: String,
+}
+
+impl Workflow {
+    async fn new(server: &Server, token: &str) -> Self {
+        let post = async |path: &str, body: Value| {
+            let request = server.public(Method::POST, &format!("/v1/awe{path}")).bearer_auth(token);
+            let answer = send(request.json(&body)).await;
+            assert!([200, 201].contains(&answer.status), "{answer:?}");
+            answer.json()
+        };
+        let stage = json!({
+            "name": "s", "stage_order": 1, "rules": [{ "rule_type": "user", "rule_value": { "user_id": "42" } }],
+        });
+        let policy = json!({ "policy_key": POLICY, "name": "n", "artifact_type": "t", "stages": [stage] });
+        post("/policies", policy).await;
+        post(&format!("/policies/{POLICY}/versions/1/activate"), json!({})).await;
+        let request = json!({
+            "policy_key": POLICY, "artifact_type": "t", "artifact_id": "owned-artifact",
+            "callback_url": "http://127.0.0.1:9/",
+        });
+        let request = post("/requests", request).await;
+        let window = json!({
+            "user_id": "owned-user", "delegate_to": "42", "starts_at": "2026-01-01T00:00:00Z",
+            "ends_at": "2027-01-01T00:00:00Z",
+        });
+        let delegation = post("/delegations", window).await;
+        let mut callbacks = Value::Null;
+        eventually(2, async || {
+            let listed = server.public(Method::GET, "/v1/awe/admin/deliveries").bearer_auth(token);
+            callbacks = send(listed).await.json();
+            callbacks.as_array().unwrap().len()
+        })
+        .await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Self {
+            request: text(&request["request_id"]),
+            task: text(&request["tasks"][0]["id"]),
+            delegation: text(&delegation["id"]),
+            callback: text(&callbacks[0]["id"]),
+        }
+    }
 }
 
 /// The one delivery that the owner has, as soon as it is there.
@@ -164,7 +260,7 @@ async fn delivery(server: &Server, token: &str) -> String {
 impl Tenants {
     async fn new() -> Self {
         let server = Server::start().await;
-        let token = server.token(OWNER, "42", &["admin"]);
+        let token = server.token(OWNER, "42", &["admin", "AWE_ADMIN"]);
         let scopes = ["actions:submit", "actions:read", "cases:read", "cases:write"];
         let key = server.key(OWNER, &scopes).await;
         let minted = server.post("/tokens/override", &json!({ "customer_id": CUSTOMER, "event_id": "evt-1" })).await;
@@ -186,7 +282,8 @@ impl Tenants {
             case: text(&created, "case_id"),
             endpoint: text(&hooked, "id"),
             delivery: delivery(&server, &token).await,
-            token: server.token(STRANGER, "43", &["admin"]),
+            workflow: Workflow::new(&server, &token).await,
+            token: server.token(STRANGER, "43", &["admin", "AWE_ADMIN"]),
             key: server.key(STRANGER, &scopes).await,
             server,
         }
@@ -201,6 +298,11 @@ impl Tenants {
             Owned::Case => self.case.clone(),
             Owned::Endpoint => self.endpoint.clone(),
             Owned::Delivery => self.delivery.clone(),
+            Owned::Policy => POLICY.to_owned(),
+            Owned::Request => self.workflow.request.clone(),
+            Owned::Task => self.workflow.task.clone(),
+            Owned::Delegation => self.workflow.delegation.clone(),
+            Owned::Callback => self.workflow.callback.clone(),
         }
     }
 
@@ -231,7 +333,8 @@ impl Tenants {
 fn every_route_that_names_a_record_is_walked() {
     let walked: BTreeSet<_> = asks().iter().map(|ask| shape(ask.route)).collect();
     let operators: BTreeSet<_> = OF_THE_OPERATOR.into_iter().map(shape).collect();
-    let all: BTreeSet<_> = DOORS.into_iter().flat_map(routes).filter(|route| route.contains('{')).map(shape).collect();
+    let all = DOORS.into_iter().flat_map(routes).filter(|route| route.contains('{'));
+    let all: BTreeSet<_> = all.map(|route| shape(&route)).collect();
     assert_eq!(all.difference(&operators).cloned().collect::<BTreeSet<_>>(), walked);
 }
 
@@ -255,6 +358,9 @@ async fn another_tenants_id_is_answered_like_one_that_never_existed() {
     assert_eq!(send(tenants.server.public(Method::POST, &approve).bearer_auth(&token)).await.status, 200);
     let approve = format!("/v1/remediation/rem_{}/approve", tenants.remediation);
     assert_eq!(send(tenants.server.public(Method::POST, &approve).bearer_auth(&token)).await.status, 200);
+    let decide = format!("/v1/awe/tasks/{}/decision", tenants.workflow.task);
+    let decide = tenants.server.public(Method::POST, &decide).bearer_auth(&token);
+    assert_eq!(send(decide.json(&json!({ "action": "approve" }))).await.status, 201);
 }
 
 #[tokio::test]
@@ -268,6 +374,21 @@ async fn a_filter_by_what_is_another_tenants_finds_what_a_filter_by_nothing_find
         (
             format!("/webhooks/deliveries?endpoint={}", tenants.endpoint),
             format!("/webhooks/deliveries?endpoint={}", Owned::Endpoint.absent()),
+        ),
+        (
+            format!("/v1/awe/tasks?assignee=*&request_id={}", tenants.workflow.request),
+            format!("/v1/awe/tasks?assignee=*&request_id={}", Owned::Request.absent()),
+        ),
+        ("/v1/awe/tasks?assignee=42".to_owned(), "/v1/awe/tasks?assignee=99".to_owned()),
+        ("/v1/awe/requests?artifact_id=owned-artifact".to_owned(), "/v1/awe/requests?artifact_id=nobodys".to_owned()),
+        ("/v1/awe/delegations?user_id=owned-user".to_owned(), "/v1/awe/delegations?user_id=nobodys".to_owned()),
+        (
+            format!("/v1/awe/admin/deliveries?request_id={}", tenants.workflow.request),
+            format!("/v1/awe/admin/deliveries?request_id={}", Owned::Request.absent()),
+        ),
+        (
+            format!("/v1/awe/admin/audit?resource_id={POLICY}:v1"),
+            "/v1/awe/admin/audit?resource_id=nobodys:v1".to_owned(),
         ),
         ("/api/admin/audit-logs?user_id=42".to_owned(), "/api/admin/audit-logs?user_id=99".to_owned()),
     ] {
@@ -294,11 +415,22 @@ async fn a_filter_by_what_is_another_tenants_finds_what_a_filter_by_nothing_find
         "/webhooks/deliveries",
         "/webhooks/deliveries?status=pending",
         "/api/webhooks",
+        "/v1/awe/policies",
+        "/v1/awe/requests",
+        "/v1/awe/requests?status=in_review",
+        "/v1/awe/tasks?assignee=*",
+        "/v1/awe/tasks?assignee=*&status=open",
+        "/v1/awe/delegations",
+        "/v1/awe/admin/deliveries",
+        "/v1/awe/admin/audit",
     ] {
         let (status, _, text) = tenants.get(list).await;
         assert_eq!(status, 200, "{list}");
         let Tenants { remediation, case, endpoint, delivery, .. } = &tenants;
-        for owned in [remediation, incident, action, case, endpoint, delivery] {
+        let Workflow { request, task, delegation, callback } = &tenants.workflow;
+        let policy = &POLICY.to_owned();
+        let of_workflow = [request, task, delegation, callback, policy];
+        for owned in [remediation, incident, action, case, endpoint, delivery].into_iter().chain(of_workflow) {
             assert!(!text.contains(owned.as_str()), "{list}: {text}");
         }
         assert!(!text.contains("\"entries\":1"), "{list}: {text}");

@@ -139,6 +139,7 @@ async fn no_token_secret_or_id_of_an_active_token_is_logged() {
         jti,
         minted["token"].as_str().unwrap(),
         secrets["override_secret"].as_str().unwrap(),
+        secrets["callback_secret"].as_str().unwrap(),
         secrets["root_key"].as_str().unwrap(),
         "my-key",
     ] {

@@ -35,6 +35,8 @@ struct Shared {
 pub(crate) enum Reply {
     /// With a status and some headers.
     With(u16, Vec<(&'static str, &'static str)>),
+    /// With 200 and this body.
+    Json(Value),
     /// Not at all.
     Never,
 }
@@ -106,6 +108,7 @@ impl Reply {
     async fn answer(self) -> Response {
         match self {
             Self::Never => std::future::pending().await,
+            Self::Json(body) => body.to_string().into_response(),
             Self::With(status, headers) => {
                 let header = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
                 let headers: HeaderMap = headers.into_iter().map(header).collect();

@@ -152,3 +152,38 @@ async fn stored_endpoints_secrets_deliveries_and_replays_of_schema_1_verify_and_
         assert!(verified.broken.unwrap().key.starts_with(kind));
     }
 }
+
+/// A policy of two stages, the delegation of whoever the second one asks, and a request that waits in the first.
+const OF_WORKFLOWS: [&str; 3] = [
+    include_str!("../records/policy-v1.json"),
+    include_str!("../records/delegation-v1.json"),
+    include_str!("../records/request-v1.json"),
+];
+
+#[tokio::test]
+async fn a_stored_request_of_schema_1_goes_on_by_its_stored_policy_and_verifies() {
+    let server = Server::start().await;
+    for items in OF_WORKFLOWS {
+        let items: Vec<Value> = serde_json::from_str(items).unwrap();
+        server.table.put_items("countersign", &items).await.unwrap();
+    }
+    assert_eq!(verified_tenant(&server).await.0, 3);
+    for (subject, delegated_from) in [("42", Value::Null), ("7", json!("99"))] {
+        let person = server.person("1", subject, &[]);
+        let tasks = person.get("/v1/awe/tasks?status=open").await.json();
+        let [task] = &tasks.as_array().unwrap()[..] else { panic!("{subject}: {tasks}") };
+        assert_eq!(task["delegated_from"], delegated_from);
+        let path = format!("/v1/awe/tasks/{}/decision", task["id"].as_str().unwrap());
+        let decided = person.post(&path, &json!({ "action": "approve" })).await;
+        assert_eq!(decided.status, 201, "{decided:?}");
+    }
+    let shown = server.person("1", "42", &[]).get("/v1/awe/requests").await.json();
+    assert_eq!((&shown[0]["status"], &shown[0]["context"]), (&json!("approved"), &json!({ "amount": 5 })));
+    let admin = server.person("1", "42", &["AWE_ADMIN"]);
+    let again = admin.post("/v1/awe/requests", &crate::workflow::request("release", json!({}))).await;
+    assert_eq!(again.status, 201, "{again:?}");
+    assert_eq!(verified_tenant(&server).await.0, 4);
+    assert!(server.table.tamper("countersign", "request#", "cr-1", "cr-2").await > 0);
+    let verified = countersign::verify::tenant(&server.app.store, &"1".parse().unwrap()).await.unwrap();
+    assert!(verified.broken.unwrap().key.starts_with("request#"));
+}

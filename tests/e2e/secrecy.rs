@@ -3,12 +3,14 @@
 use crate::actions::{ORGANIZATION, Organization};
 use crate::approvals::{TENANT, respond_path, ulid};
 use crate::cases::Tool;
-use crate::server::{CUSTOMER, EVENT, PREVIOUS, SECRET, Server};
+use crate::server::{CUSTOMER, EVENT, PREVIOUS, SECRET, Server, send};
+use crate::workflow::stage;
 use countersign_api::{endpoints_key, seal_endpoint_secret};
 use countersign_domain::endpoint::{Add, EndpointId, Endpoints, Secret, Subscription};
 use countersign_domain::{Actor, Tenant};
 use countersign_store::Call;
 use countersign_testing::receiver::{Received, Receiver};
+use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -75,13 +77,23 @@ async fn no_event_of_any_record_holds_a_token_a_signature_a_secret_or_a_key() {
     let case = tool.create(json!({})).await;
     assert_eq!(tool.verdict(&case, &json!({ "outcome": "SAFE" })).await.status, 200);
 
-    // 4 of overrides, 4 of remediations, 4 of actions, 3 of cases.
-    let received = receiver.wait_for(15).await;
+    let named = json!({ "tenant": TENANT, "value": "a-callback-secret-with-a-name" });
+    let set = send(server.request(Method::PUT, "/secrets/named").json(&named)).await;
+    assert_eq!(set.status, 204, "{set:?}");
+    secret.extend(["a-callback-secret-with-a-name", "what-only-the-callback-knows"].map(str::to_owned));
+    server.policy("p", json!([stage(1, &["u-bob"], json!({}))]), json!({})).await;
+    let url = "http://127.0.0.1:9/what-only-the-callback-knows";
+    let asked = server.ask_with("p", json!({ "callback_url": url, "callback_secret_id": "named" })).await;
+    assert_eq!(server.answer(&asked.id, "u-bob", "approve").await.status, 201);
+
+    // 4 of overrides, 4 of remediations, 4 of actions, 3 of cases, 4 of workflows.
+    let received = receiver.wait_for(19).await;
     let expected = [
         "override.created override.decided override.revoked",
         "remediation.proposed remediation.approved remediation.rejected",
         "action.pending action.approved action.denied",
         "case.created case.verdict_submitted case.resolved",
+        "request.created stage.started stage.completed request.approved",
     ];
     let expected: BTreeSet<String> = expected.iter().flat_map(|names| names.split(' ')).map(str::to_owned).collect();
     assert!(names(&received).is_superset(&expected), "{:?}", names(&received));

@@ -6,11 +6,18 @@ use crate::cases::Tool;
 use crate::receiver::{Receiver, Reply};
 use crate::server::{Server, send};
 use crate::webhooks::{TENANT, path};
+use countersign_domain::workflow::policy::Definition;
+use countersign_domain::workflow::request::{Answers, Bound, By, Callback, New, Request, RequestId};
+use countersign_domain::{Actor, Outcome};
+use countersign_store::{Call, Key};
 use countersign_testing::fault::Faults;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 const DELIVERIES: &str = "/webhooks/deliveries";
 /// Waits that can be told exactly, and not many of them.
@@ -58,6 +65,44 @@ impl Person<'_> {
         let set = self.call(Method::PATCH, &path(endpoint, ""), &json!({ "status": status })).await;
         assert_eq!(set.status, 200, "{set:?}");
     }
+}
+
+/// Makes a request by a policy without stages, so that it is approved at once, that is called back here.
+async fn request(server: &Server, url: &str) {
+    let definition = Definition {
+        name: "Nobody is asked".to_owned(),
+        description: None,
+        artifact_type: "change".to_owned(),
+        forbid_self_approval: false,
+        forbid_repeat_approvers: false,
+        stages: Vec::new(),
+    };
+    let policy = Bound {
+        key: "nobody".to_owned(),
+        version: 1,
+        id: Uuid::from_u128(1),
+        item: "version#1".to_owned(),
+        forbid_self_approval: false,
+        forbid_repeat_approvers: false,
+    };
+    let new = New {
+        id: RequestId::new([1; 13]),
+        policy,
+        artifact_type: "change".to_owned(),
+        artifact_id: "cr-1".to_owned(),
+        source_service: "svc".to_owned(),
+        requester: "svc".to_owned(),
+        context: json!({}),
+        callback: Some(Callback { url: url.to_owned(), secret: None }),
+    };
+    let actor = Actor::User { issuer: "test".to_owned(), subject: "svc".to_owned() };
+    let by = By { actor, email: None, is_admin: false };
+    let answers = Answers { definition: Some(Arc::new(definition)), ..Answers::default() };
+    let key = Key::new(&TENANT.parse().unwrap(), &new.id.to_string());
+    let call = Call { deadline: Instant::now() + Duration::from_secs(30), once: None };
+    let rule = |_: Option<&Request>, now| Request::create(new.clone(), &answers, &by, now).map(Outcome::Change);
+    let made = server.app.store.change(&key, call, rule, |_| Ok(()), |()| Ok(String::new())).await.unwrap();
+    server.app.tell(&made.work).await;
 }
 
 fn refused(status: u16, code: &str) -> (u16, String) {
@@ -141,6 +186,35 @@ async fn a_delivery_that_is_given_up_is_told_and_can_be_started_anew() {
     let numbers: Vec<_> = log["attempt_log"].as_array().unwrap().iter().map(|one| one["n"].clone()).collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert_eq!(receiver.all().len(), 3);
+}
+
+#[tokio::test]
+async fn deliveries_to_the_callback_of_a_request_are_shown_without_an_endpoint_and_can_be_started_anew() {
+    let server = punctual().await;
+    let (admin, receiver) = (server.manager(), Receiver::start().await);
+    receiver.answers(Reply::With(410, Vec::new()));
+    request(&server, &receiver.url).await;
+    let count = async |filter: &str, attempts: u64| {
+        admin.deliveries(filter).await.iter().filter(|delivery| delivery["attempts"] == attempts).count()
+    };
+    eventually(2, async || count("?status=pending", 1).await).await;
+    server.clock.advance(Duration::from_secs(60));
+    eventually(2, async || count("?status=exhausted", 2).await).await;
+    let given_up = admin.deliveries("?status=exhausted").await;
+    let types: BTreeSet<_> = given_up.iter().map(|delivery| delivery["event_type"].as_str().unwrap()).collect();
+    assert_eq!(types, BTreeSet::from(["request.approved", "request.created"]));
+    assert!(given_up.iter().all(|delivery| delivery["endpoint"].is_null() && delivery["url"] == receiver.url));
+
+    receiver.answers(Reply::With(200, Vec::new()));
+    for delivery in &given_up {
+        let retried = admin.retry(delivery).await;
+        assert_eq!((retried.status, &retried.json()["status"]), (200, &json!("pending")), "{retried:?}");
+    }
+    eventually(2, async || count("?status=delivered", 3).await).await;
+    assert_eq!(admin.retry(&given_up[0]).await.refusal(), refused(409, "already_delivered"));
+    let log = admin.get(&format!("{DELIVERIES}/{}", given_up[0]["id"].as_str().unwrap())).await.json();
+    let codes: Vec<_> = log["attempt_log"].as_array().unwrap().iter().map(|one| one["status_code"].clone()).collect();
+    assert_eq!(codes, [410, 410, 200]);
 }
 
 #[tokio::test]

@@ -176,12 +176,14 @@ async fn commands_that_start_together_on_fresh_data_agree_on_one_issuer() {
 }
 
 #[tokio::test]
-async fn secrets_of_before_there_was_an_issuer_get_one_issuer_however_many_start() {
+async fn secrets_of_before_there_was_an_issuer_or_a_callback_get_one_of_each_however_many_start() {
     let data = tempfile::tempdir().unwrap();
     printed(data.path(), &["token", "--tenant", "42", "--subject", "7"]);
     let path = data.path().join("secrets.json");
     let mut secrets: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    secrets.as_object_mut().unwrap().remove("issuer_key");
+    for later in ["issuer_key", "callback_secret"] {
+        assert!(secrets.as_object_mut().unwrap().remove(later).is_some());
+    }
     std::fs::write(&path, secrets.to_string()).unwrap();
     let start = || countersign(data.path(), &["token", "--tenant", "42", "--subject", "7"]).spawn().unwrap();
     let children: Vec<_> = (0..8).map(|_| start()).collect();
@@ -192,4 +194,5 @@ async fn secrets_of_before_there_was_an_issuer_get_one_issuer_however_many_start
     }
     let kept: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((&kept["root_key"], &kept["override_secret"]), (&secrets["root_key"], &secrets["override_secret"]));
+    assert!(kept["callback_secret"].as_str().is_some_and(|secret| secret.len() >= 32 && secret != kept["root_key"]));
 }

@@ -12,9 +12,11 @@ mod receiver;
 mod report;
 mod server;
 mod usage;
+mod workflow;
 
 use clap::{Parser, Subcommand};
 use overrides::{Decide, Mint};
+use phase::Phase;
 use report::Report;
 use server::Server;
 use std::num::NonZeroUsize;
@@ -22,9 +24,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use tokio::runtime;
 use usage::cpu;
+use workflow::{Approve, Ask};
 
 /// How many customers decide.
 const CUSTOMERS: usize = 100;
+/// How many decisions are taken before measuring.
+const WARM_UP: usize = 1000;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,7 +44,7 @@ struct Arguments {
     #[arg(long, default_value = "16")]
     connections: NonZeroUsize,
     /// How many decisions to take before measuring
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = WARM_UP)]
     warm_up: usize,
     #[command(subcommand)]
     role: Option<Role>,
@@ -57,6 +62,11 @@ enum Role {
     Deliveries {
         #[command(subcommand)]
         of: Deliveries,
+    },
+    /// Decide on approval requests, or list the tasks of a large inbox
+    Workflow {
+        #[command(subcommand)]
+        of: Workflow,
     },
     /// Be the server that is measured
     #[command(hide = true)]
@@ -106,6 +116,25 @@ enum Deliveries {
     },
 }
 
+#[derive(Subcommand)]
+enum Workflow {
+    /// How many requests are decided a second, each by one of its approvers
+    Decisions {
+        /// How many
+        #[arg(long, default_value = "20000")]
+        decisions: NonZeroUsize,
+        /// How many approvers a request has, up to 80
+        #[arg(long, default_value = "1")]
+        approvers: NonZeroUsize,
+    },
+    /// Whether the first page of a large inbox takes as long as that of a small one
+    Inbox {
+        /// How many open tasks
+        #[arg(long, default_value = "100000")]
+        tasks: NonZeroUsize,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let measured = match arguments.role {
@@ -118,10 +147,20 @@ fn main() -> ExitCode {
             let connections = arguments.connections.get();
             measure(async |data| deliver(of, connections, data).await).map(|report| print!("{report}"))
         }
-        None => measure(async |data| run(&arguments, data).await).and_then(|report| {
-            println!("{report}");
-            report.failure()
-        }),
+        Some(Role::Workflow { of: Workflow::Inbox { tasks } }) => {
+            let connections = arguments.connections.get();
+            measure(async |data| workflow::inbox(tasks.get(), connections, data).await).map(|inbox| print!("{inbox}"))
+        }
+        Some(Role::Workflow { of: Workflow::Decisions { decisions, approvers } }) => {
+            let count =
+                Count { connections: arguments.connections.get(), decisions: decisions.get(), warm_up: WARM_UP };
+            measure(async |data| run(count, &Requests { approvers: approvers.get() }, data).await).and_then(shown)
+        }
+        None => {
+            let (connections, decisions) = (arguments.connections.get(), arguments.decisions.get());
+            let count = Count { connections, decisions, warm_up: arguments.warm_up };
+            measure(async |data| run(count, &Overrides, data).await).and_then(shown)
+        }
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,
@@ -178,21 +217,96 @@ async fn deliver(of: &Deliveries, connections: usize, data: &Path) -> Result<Str
     })
 }
 
-async fn run(arguments: &Arguments, data: &Path) -> Result<Report, Failure> {
-    let connections = arguments.connections.get();
-    let server = Server::start(data).await?;
-    let tokens = arguments.warm_up + arguments.decisions.get();
-    eprintln!("minting {tokens} tokens");
-    let minted = phase::run(&server.address, connections, Mint { tokens, customers: CUSTOMERS }).await?;
-    minted.whole()?;
-    let mint_rate = report::rate(tokens, minted.elapsed);
-    let mut tokens = minted.read;
-    let warm_up = tokens.split_off(arguments.decisions.get());
+fn shown(report: Report) -> Result<(), Failure> {
+    println!("{report}");
+    report.failure()
+}
 
-    eprintln!("deciding {} to warm up, then {}", warm_up.len(), tokens.len());
-    phase::run(&server.address, connections, Decide(warm_up)).await?.whole()?;
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Count {
+    connections: usize,
+    decisions: usize,
+    warm_up: usize,
+}
+
+/// Something that is made first and decided afterwards.
+trait Decided {
+    type Make: Phase;
+    type Decide: Phase<Read = ()>;
+
+    /// Where it is decided.
+    fn address<'a>(&self, server: &'a Server) -> &'a str;
+    /// What is to be there before.
+    async fn prepare(&self, server: &Server, data: &Path) -> Result<(), Failure>;
+    fn make(&self, count: usize, data: &Path) -> Result<Self::Make, Failure>;
+    fn decide(&self, made: Vec<<Self::Make as Phase>::Read>, data: &Path) -> Result<Self::Decide, Failure>;
+}
+
+struct Overrides;
+
+impl Decided for Overrides {
+    type Make = Mint;
+    type Decide = Decide;
+
+    fn address<'a>(&self, server: &'a Server) -> &'a str {
+        &server.address
+    }
+
+    async fn prepare(&self, _: &Server, _: &Path) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn make(&self, count: usize, _: &Path) -> Result<Mint, Failure> {
+        Ok(Mint { tokens: count, customers: CUSTOMERS })
+    }
+
+    fn decide(&self, made: Vec<overrides::Token>, _: &Path) -> Result<Decide, Failure> {
+        Ok(Decide(made))
+    }
+}
+
+struct Requests {
+    approvers: usize,
+}
+
+impl Decided for Requests {
+    type Make = Ask;
+    type Decide = Approve;
+
+    fn address<'a>(&self, server: &'a Server) -> &'a str {
+        &server.public
+    }
+
+    async fn prepare(&self, server: &Server, data: &Path) -> Result<(), Failure> {
+        workflow::activate(server, data, self.approvers).await
+    }
+
+    fn make(&self, count: usize, data: &Path) -> Result<Ask, Failure> {
+        Ask::new(count, data)
+    }
+
+    fn decide(&self, made: Vec<String>, data: &Path) -> Result<Approve, Failure> {
+        Approve::new(made, data)
+    }
+}
+
+async fn run<D: Decided>(count: Count, decided: &D, data: &Path) -> Result<Report, Failure> {
+    let Count { connections, decisions, warm_up } = count;
+    let server = Server::start(data).await?;
+    decided.prepare(&server, data).await?;
+    let address = decided.address(&server);
+    eprintln!("making {} to decide", warm_up + decisions);
+    let made = phase::run(address, connections, decided.make(warm_up + decisions, data)?).await?;
+    made.whole()?;
+    let make_rate = report::rate(warm_up + decisions, made.elapsed);
+    let mut made = made.read;
+    let first = made.split_off(decisions);
+
+    eprintln!("deciding {warm_up} to warm up, then {decisions}");
+    phase::run(address, connections, decided.decide(first, data)?).await?.whole()?;
     let before = (server.cpu(), cpu(std::process::id()));
-    let decided = phase::run(&server.address, connections, Decide(tokens)).await?;
+    let ran = phase::run(address, connections, decided.decide(made, data)?).await?;
     let after = (server.cpu(), cpu(std::process::id()));
     let (resident, peak, on_disk) = (server.resident(), server.peak(), usage::on_disk(data)?);
     let first_start = server.ready_after;
@@ -205,8 +319,8 @@ async fn run(arguments: &Arguments, data: &Path) -> Result<Report, Failure> {
         connections,
         first_start,
         second_start,
-        mint_rate,
-        decided,
+        make_rate,
+        decided: ran,
         server_cpu: usage::between(before.0, after.0),
         own_cpu: usage::between(before.1, after.1),
         resident,

@@ -13,8 +13,8 @@ pub(crate) struct Report {
     pub(crate) connections: usize,
     pub(crate) first_start: Duration,
     pub(crate) second_start: Duration,
-    /// Tokens per second.
-    pub(crate) mint_rate: f64,
+    /// How many were made per second of what is decided.
+    pub(crate) make_rate: f64,
     pub(crate) decided: Ran<()>,
     pub(crate) server_cpu: Option<Duration>,
     /// Of this process.
@@ -47,7 +47,7 @@ impl fmt::Display for Report {
         writeln!(f, "{decisions} decisions in {:.1} s, {} connections", elapsed.as_secs_f64(), self.connections)?;
         row(f, "start to ready, no data", Some(milliseconds(self.first_start)), 0, "ms")?;
         row(f, "start to ready, this data", Some(milliseconds(self.second_start)), 0, "ms")?;
-        row(f, "mint", Some(self.mint_rate), 0, "tokens/s")?;
+        row(f, "make", Some(self.make_rate), 0, "/s")?;
         row(f, "decide", Some(rate(decisions, *elapsed)), 0, "decisions/s")?;
         row(f, &format!("  the first {ends}"), Some(first), 0, "decisions/s")?;
         row(f, &format!("  the last {ends}"), Some(last), 0, "decisions/s")?;
