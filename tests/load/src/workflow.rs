@@ -23,12 +23,16 @@ const POLICY: &str = "load";
 const ASKED: usize = 500;
 /// How many tasks a small inbox has.
 const SMALL: usize = 100;
+/// Whose requests are decided.
+const TENANT: &str = "load";
+/// Whose inbox is small.
+const OTHER: &str = "other";
 
 /// A JWT of the local issuer, whose key is in this data directory.
-fn token(data: &Path, subject: &str, roles: &[&str]) -> Result<String, Failure> {
+fn token(data: &Path, tenant: &str, subject: &str, roles: &[&str]) -> Result<String, Failure> {
     let config = Local { data: data.to_owned(), ..Local::read(|_| None)? };
     let token = Token {
-        tenant: "load".parse()?,
+        tenant: tenant.parse()?,
         subject: subject.to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         claims: Vec::new(),
@@ -42,7 +46,11 @@ fn token(data: &Path, subject: &str, roles: &[&str]) -> Result<String, Failure> 
 /// # Errors
 /// The server does not answer as it should.
 pub(crate) async fn activate(server: &Server, data: &Path, approvers: usize) -> Result<(), Failure> {
-    let admin = token(data, "u-admin", &["AWE_ADMIN"])?;
+    activate_for(server, data, TENANT, approvers).await
+}
+
+async fn activate_for(server: &Server, data: &Path, tenant: &str, approvers: usize) -> Result<(), Failure> {
+    let admin = token(data, tenant, "u-admin", &["AWE_ADMIN"])?;
     let others = (1..approvers).map(|number| format!("u-{number}"));
     let rules: Vec<Value> = std::iter::once(APPROVER.to_owned())
         .chain(others)
@@ -75,7 +83,11 @@ impl Ask {
     /// # Errors
     /// The data directory has no issuer.
     pub(crate) fn new(requests: usize, data: &Path) -> Result<Self, Failure> {
-        Ok(Self { requests, token: token(data, "u-service", &[])? })
+        Self::of(requests, data, TENANT)
+    }
+
+    fn of(requests: usize, data: &Path, tenant: &str) -> Result<Self, Failure> {
+        Ok(Self { requests, token: token(data, tenant, "u-service", &[])? })
     }
 }
 
@@ -116,7 +128,7 @@ impl Approve {
     /// # Errors
     /// The data directory has no issuer.
     pub(crate) fn new(tasks: Vec<String>, data: &Path) -> Result<Self, Failure> {
-        Ok(Self { tasks, token: token(data, APPROVER, &[])? })
+        Ok(Self { tasks, token: token(data, TENANT, APPROVER, &[])? })
     }
 }
 
@@ -141,62 +153,67 @@ impl Phase for Approve {
     }
 }
 
-/// How long the first page of an inbox takes while it is small, and once it is large, shortest first.
+/// How long the first pages of a small inbox and of a large one take, shortest first.
 pub(crate) struct Inbox {
     tasks: usize,
     listings: Vec<(&'static str, Vec<Duration>, Vec<Duration>)>,
 }
 
-/// Fills an inbox with open tasks and lists its first page, in every way in which that is documented.
+/// Fills two inboxes with open tasks and lists their first pages in turn, in every way in which that is documented.
 ///
 /// # Errors
 /// The server does not answer as it should.
 pub(crate) async fn inbox(tasks: usize, connections: usize, data: &Path) -> Result<Inbox, Failure> {
     let server = Server::start(data).await?;
-    activate(&server, data, 1).await?;
-    let approver = token(data, APPROVER, &["AWE_ADMIN"])?;
+    let mut tokens = Vec::new();
+    for (tenant, tasks) in [(TENANT, tasks), (OTHER, SMALL)] {
+        eprintln!("opening {tasks} tasks");
+        activate_for(&server, data, tenant, 1).await?;
+        phase::run(&server.public, connections, Ask::of(tasks, data, tenant)?).await?.whole()?;
+        tokens.push(token(data, tenant, APPROVER, &["AWE_ADMIN"])?);
+    }
+    // What was told by then is noted.
+    while server.is_busy(Duration::from_secs(3)).await {}
+    let mut connection = Connection::open(&server.public).await?;
     let paths = [
         ("one's own, open", "/v1/awe/tasks?status=open"),
         ("one's own", "/v1/awe/tasks"),
         ("everyone's, open", "/v1/awe/tasks?assignee=*&status=open"),
         ("everyone's", "/v1/awe/tasks?assignee=*"),
     ];
-    let mut listings: Vec<_> = paths.iter().map(|(name, _)| (*name, Vec::new(), Vec::new())).collect();
-    for is_large in [false, true] {
-        let more = if is_large { tasks - SMALL } else { SMALL };
-        eprintln!("opening {more} tasks");
-        phase::run(&server.public, connections, Ask::new(more, data)?).await?.whole()?;
-        // What was told by then is made into deliveries.
-        while server.is_busy(Duration::from_secs(3)).await {}
-        let mut connection = Connection::open(&server.public).await?;
+    let mut listings = Vec::new();
+    for (name, path) in paths {
+        let mut took = [Vec::new(), Vec::new()];
         for _ in 0..ASKED {
-            for ((_, path), (_, small, large)) in paths.iter().zip(&mut listings) {
+            for (token, took) in tokens.iter().zip(&mut took) {
                 let asked = Instant::now();
-                let (status, page) = connection.send(path, None, Some(&approver)).await?;
-                let took = asked.elapsed();
+                let (status, page) = connection.send(path, None, Some(token)).await?;
+                took.push(asked.elapsed());
                 let rows = serde_json::from_slice::<Vec<Value>>(&page).map_or(0, |rows| rows.len());
                 if status != StatusCode::OK || rows != SMALL {
                     return Err(format!("{path} was answered with {status} and {rows} rows").into());
                 }
-                if is_large { large.push(took) } else { small.push(took) }
             }
         }
+        took.iter_mut().for_each(|took| took.sort_unstable());
+        let [large, small] = took;
+        listings.push((name, small, large));
     }
     server.stop().await?;
-    for (_, small, large) in &mut listings {
-        small.sort_unstable();
-        large.sort_unstable();
-    }
     Ok(Inbox { tasks, listings })
 }
 
 impl fmt::Display for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the first page of 100, asked for {ASKED} times, of {SMALL} open tasks and of {}", self.tasks)?;
+        writeln!(
+            f,
+            "the first page of 100, asked for {ASKED} times each in turn, of {SMALL} open tasks and of {}",
+            self.tasks
+        )?;
         for (name, small, large) in &self.listings {
             let median = |took: &[Duration]| quantile(took, 0.5).map(milliseconds).unwrap_or_default();
             let (small, large) = (median(small), median(large));
-            writeln!(f, "  {name:<18} p50 {small:>6.2} ms, then {large:>6.2} ms, {:.2} times", large / small)?;
+            writeln!(f, "  {name:<18} p50 {small:>6.2} and {large:>6.2} ms, {:.2} times", large / small)?;
         }
         Ok(())
     }
