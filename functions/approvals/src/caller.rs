@@ -1,6 +1,6 @@
 //! Who may call: people with a JWT, as far as its claim `roles` lets them.
 
-use countersign_api::{App, Caller, Credentials, Denied, Person, Presented, Problem};
+use countersign_api::{App, Caller, Credentials, Person, Presented, Problem};
 use countersign_domain::{Actor, Tenant};
 use http::request::Parts;
 use serde_json::Value;
@@ -57,19 +57,10 @@ impl Caller for Member {
 }
 
 async fn person(parts: &Parts, app: &App) -> Result<Person, Problem> {
-    let unauthorized = |message| Err(Problem::unauthorized("unauthorized", message));
-    let presented = match Credentials::read(&parts.headers) {
+    Presented::person(match Credentials::read(&parts.headers) {
         Ok(credentials) => credentials.check(app).await,
         Err(denied) => Err(denied),
-    };
-    match presented {
-        Ok(Presented::Person(person)) => Ok(person),
-        Ok(Presented::Holder(_)) | Err(Denied::Key) => unauthorized("API keys are not taken here; send a JWT alone"),
-        Err(Denied::Missing) => unauthorized("send a JWT as Authorization: Bearer <token>"),
-        Err(Denied::Token) => unauthorized("the JWT is not valid"),
-        Err(Denied::Expired) => unauthorized("the JWT has expired; get a new one"),
-        Err(Denied::Unavailable(problem)) => Err(problem),
-    }
+    })
 }
 
 /// Whether the claim `roles`, a list, has one of these. Anything else in its place is no role at all.

@@ -1,10 +1,11 @@
 //! What attempts have shown of a tenant's endpoints, remembered together: those that hang are known to at the same
 //! moment, and all endpoints of a tenant are one record.
 
+use crate::lock;
 use countersign_domain::Tenant;
 use countersign_domain::endpoint::{EndpointId, Seen};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What is to be remembered of each tenant's endpoints, while somebody sees to it.
 #[derive(Debug, Default)]
@@ -35,8 +36,4 @@ impl Lesson {
     pub(crate) fn take(&self) -> Vec<(EndpointId, Seen)> {
         std::mem::take(&mut *lock(&self.seen))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -38,7 +38,7 @@ use countersign_store::Fault;
 use futures_util::future::join_all;
 use quick_cache::sync::Cache;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -238,4 +238,8 @@ impl Worker {
         self.app.tell(&more).await;
         Ok(Vec::new())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,13 +4,14 @@
 //! Order is a courtesy for which nobody waits beyond a bound; that an event arrives does not hang on it.
 
 use crate::attempt::Step;
+use crate::lock;
 use countersign_domain::Tenant;
 use countersign_domain::delivery::Target;
 use countersign_domain::event::Source;
 use countersign_domain::workflow::request::Request;
 use countersign_store::Key;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -53,7 +54,7 @@ pub(crate) struct Place {
 impl Lines {
     /// Takes a place in a line.
     pub(crate) fn enter(&self, line: &str, position: Position) -> Place {
-        let mut lines = locked(&self.0);
+        let mut lines = lock(&self.0);
         let found = lines.entry(line.to_owned()).or_default();
         *found.places.entry(position).or_default() += 1;
         Place { lines: self.clone(), line: line.to_owned(), position, left: Arc::clone(&found.left) }
@@ -61,16 +62,16 @@ impl Lines {
 
     /// Whether nobody stands before the events of this version.
     pub(crate) fn is_free(&self, line: &str, version: u64) -> bool {
-        locked(&self.0).get(line).is_none_or(|line| line.places.range(..(version, None)).next().is_none())
+        lock(&self.0).get(line).is_none_or(|line| line.places.range(..(version, None)).next().is_none())
     }
 
     /// Whether somebody here sees to this already.
     pub(crate) fn is_taken(&self, line: &str, position: Position) -> bool {
-        locked(&self.0).get(line).is_some_and(|line| line.places.contains_key(&position))
+        lock(&self.0).get(line).is_some_and(|line| line.places.contains_key(&position))
     }
 
     fn is_first(&self, place: &Place) -> bool {
-        let lines = locked(&self.0);
+        let lines = lock(&self.0);
         let first = lines.get(&place.line).and_then(|line| line.places.keys().next());
         first.is_none_or(|first| *first >= place.position)
     }
@@ -99,7 +100,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut lines = locked(&self.lines.0);
+        let mut lines = lock(&self.lines.0);
         if let Some(line) = lines.get_mut(&self.line) {
             if let Some(count) = line.places.get_mut(&self.position) {
                 *count -= 1;
@@ -141,7 +142,7 @@ impl HandedOver {
     pub(crate) fn keep(&self, steps: Vec<(String, Step)>) -> Vec<Step> {
         let now = Instant::now();
         let mut refused = Vec::new();
-        let mut waiting = locked(&self.0);
+        let mut waiting = lock(&self.0);
         waiting.drop_old(now);
         for (delivery, step) in steps {
             match &step.place {
@@ -160,7 +161,7 @@ impl HandedOver {
 
     /// All attempts that wait in the same line as that of this delivery, in order.
     pub(crate) fn take(&self, delivery: &str) -> Vec<Step> {
-        let mut waiting = locked(&self.0);
+        let mut waiting = lock(&self.0);
         let Some(line) = waiting.lines.remove(delivery) else { return Vec::new() };
         waiting.lines.retain(|_, of| *of != line);
         waiting.groups.remove(&line).map_or_else(Vec::new, |group| group.steps.into_values().collect())
@@ -172,10 +173,6 @@ impl Waiting {
         self.groups.retain(|_, group| now.duration_since(group.since) < KEPT_FOR);
         self.lines.retain(|_, line| self.groups.contains_key(line));
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -205,7 +202,7 @@ mod tests {
         };
         futures_util::join!(waiting, leaving);
         drop((third, other));
-        assert!(locked(&lines.0).is_empty());
+        assert!(lock(&lines.0).is_empty());
     }
 
     #[tokio::test]

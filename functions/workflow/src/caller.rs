@@ -1,6 +1,6 @@
 //! Who may call: people and services with a JWT, as far as the roles in it let them.
 
-use countersign_api::{App, Caller, Credentials, Denied, Detail, Person, Place, Presented, Problem};
+use countersign_api::{App, Caller, Credentials, Detail, Person, Place, Presented, Problem};
 use countersign_domain::workflow::request::By;
 use countersign_domain::workflow::{Editor, MAX_NAME};
 use countersign_domain::{Actor, Tenant};
@@ -98,19 +98,10 @@ impl<R> Member<R> {
 }
 
 async fn person(parts: &Parts, app: &App) -> Result<Person, Problem> {
-    let unauthorized = |message| Err(Problem::unauthorized("unauthorized", message));
-    let presented = match Credentials::read(&parts.headers) {
+    Presented::person(match Credentials::read(&parts.headers) {
         Ok(credentials) => credentials.check_with_default_tenant(app).await,
         Err(denied) => Err(denied),
-    };
-    match presented {
-        Ok(Presented::Person(person)) => Ok(person),
-        Ok(Presented::Holder(_)) | Err(Denied::Key) => unauthorized("API keys are not taken here; send a JWT alone"),
-        Err(Denied::Missing) => unauthorized("send a JWT as Authorization: Bearer <token>"),
-        Err(Denied::Token) => unauthorized("the JWT is not valid"),
-        Err(Denied::Expired) => unauthorized("the JWT has expired; get a new one"),
-        Err(Denied::Unavailable(problem)) => Err(problem),
-    }
+    })
 }
 
 /// Whether a token grants a role: in its realm, or for any client of it.

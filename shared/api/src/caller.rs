@@ -141,6 +141,24 @@ impl<'a> Credentials<'a> {
     }
 }
 
+impl Presented {
+    /// The person that a JWT is about, at a door that takes no API keys.
+    ///
+    /// # Errors
+    /// There is no JWT alone, it is not believed, or its issuer's keys cannot be had.
+    pub fn person(presented: Result<Self, Denied>) -> Result<Person, Problem> {
+        let unauthorized = |message| Err(Problem::unauthorized("unauthorized", message));
+        match presented {
+            Ok(Self::Person(person)) => Ok(person),
+            Ok(Self::Holder(_)) | Err(Denied::Key) => unauthorized("API keys are not taken here; send a JWT alone"),
+            Err(Denied::Missing) => unauthorized("send a JWT as Authorization: Bearer <token>"),
+            Err(Denied::Token) => unauthorized("the JWT is not valid"),
+            Err(Denied::Expired) => unauthorized("the JWT has expired; get a new one"),
+            Err(Denied::Unavailable(problem)) => Err(problem),
+        }
+    }
+}
+
 impl Person {
     /// The caller, as entries name them.
     #[must_use]

@@ -249,20 +249,38 @@ impl Store {
         deadline: Instant,
     ) -> Result<Vec<Key<R>>, Fault> {
         let pk = item::inbox_pk(&part(tenant.as_str()), inbox);
-        let found = retrying(deadline, || {
+        let found = self.query_inbox(&pk, Order::OldestFirst, limit, None, deadline).await?;
+        let foreign = || Fault::Corrupt("an inbox points to a record of another kind".to_owned());
+        found.iter().map(|pointer| Key::read(item::get_text(pointer, "of")?).ok_or_else(foreign)).collect()
+    }
+
+    /// Up to `limit` pointers of an inbox after the one at `after`, as they are now.
+    pub(crate) async fn query_inbox(
+        &self,
+        pk: &str,
+        order: Order,
+        limit: usize,
+        after: Option<&Position>,
+        deadline: Instant,
+    ) -> Result<Vec<Item>, Fault> {
+        let start = after.map(|after| HashMap::from([("pk", &after.pk), ("sk", &after.sk)]));
+        let start: Option<HashMap<String, AttributeValue>> =
+            start.map(|keys| keys.into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect());
+        retrying(deadline, || {
             let query = self
                 .client
                 .query()
                 .table_name(&self.settings.table)
                 .consistent_read(true)
                 .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", text(&pk))
+                .expression_attribute_values(":pk", text(pk))
+                .scan_index_forward(order == Order::OldestFirst)
                 .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start.clone())
                 .send();
             async move { Ok(query.await?.items.unwrap_or_default()) }
-        });
-        let foreign = || Fault::Corrupt("an inbox points to a record of another kind".to_owned());
-        found.await?.iter().map(|pointer| Key::read(item::get_text(pointer, "of")?).ok_or_else(foreign)).collect()
+        })
+        .await
     }
 
     /// The records with these keys that exist, by their partition keys, each as it is now; one that cannot be read is

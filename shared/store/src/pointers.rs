@@ -8,9 +8,8 @@ use crate::list::{By, Index, Order, Position};
 use crate::write::write;
 use crate::{Fault, Store};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use countersign_domain::{Pointer, Tenant};
-use std::collections::HashMap;
 use tokio::time::Instant;
 
 /// How many pointers are written in one transaction.
@@ -109,7 +108,7 @@ impl Store {
             let wanted = (parts.limit - rows.len() + parts.offset - passed_over).min(BATCH);
             let found = match parts.index() {
                 Some(index) => self.query_index(&index, wanted, end.as_ref(), deadline).await?,
-                None => self.query_inbox(parts, wanted, end.as_ref(), deadline).await?,
+                None => self.query_holder(parts, wanted, end.as_ref(), deadline).await?,
             };
             let is_end = found.len() < wanted;
             looked_at += found.len();
@@ -129,8 +128,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// Up to `limit` pointers of one holder after `after`, as they are now.
-    async fn query_inbox(
+    /// Up to `limit` positions in the inbox of one holder after `after`, as they are now.
+    async fn query_holder(
         &self,
         parts: Parts<'_>,
         limit: usize,
@@ -139,28 +138,11 @@ impl Store {
     ) -> Result<Vec<Position>, Fault> {
         let inbox = format!("{}:{}", parts.kind, parts.holder.unwrap_or_default());
         let pk = item::inbox_pk(&part(parts.tenant.as_str()), &inbox);
-        let start = after.map(|after| HashMap::from([("pk", &after.pk), ("sk", &after.sk)]));
-        let start: Option<HashMap<String, AttributeValue>> =
-            start.map(|keys| keys.into_iter().map(|(name, value)| (name.to_owned(), text(value))).collect());
-        let found = retrying(deadline, || {
-            let query = self
-                .client
-                .query()
-                .table_name(&self.settings.table)
-                .consistent_read(true)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", text(&pk))
-                .scan_index_forward(false)
-                .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(start.clone())
-                .send();
-            async move { Ok(query.await?.items.unwrap_or_default()) }
-        });
         let position = |item: &item::Item| {
             let sk = item::get_text(item, "sk")?.to_owned();
             Ok(Position { listed_sk: sk.clone(), pk: pk.clone(), sk })
         };
-        found.await?.iter().map(position).collect()
+        self.query_inbox(&pk, Order::NewestFirst, limit, after, deadline).await?.iter().map(position).collect()
     }
 }
 
