@@ -39,16 +39,13 @@ pub(crate) struct Sample {
 pub(crate) struct Ran<T> {
     pub(crate) elapsed: Duration,
     pub(crate) samples: Vec<Sample>,
+    /// What was kept of the good answers, in the order of their requests.
     pub(crate) read: Vec<T>,
     /// Answers with another status than expected.
     pub(crate) failures: Vec<String>,
 }
 
 impl<T> Ran<T> {
-    fn empty() -> Self {
-        Self { elapsed: Duration::ZERO, samples: Vec::new(), read: Vec::new(), failures: Vec::new() }
-    }
-
     /// Fails unless every answer was good.
     pub(crate) fn whole(&self) -> Result<(), Failure> {
         match self.failures.first() {
@@ -56,6 +53,14 @@ impl<T> Ran<T> {
             Some(first) => Err(format!("{} requests failed, the first with {first}", self.failures.len()).into()),
         }
     }
+}
+
+/// What one connection has done of a phase.
+struct Part<T> {
+    samples: Vec<Sample>,
+    /// With the numbers of the requests.
+    read: Vec<(usize, T)>,
+    failures: Vec<String>,
 }
 
 /// Sends every request of the phase once.
@@ -71,37 +76,38 @@ pub(crate) async fn run<P: Phase>(address: &str, connections: usize, phase: P) -
     let started = Instant::now();
     let mut working: JoinSet<_> =
         opened.into_iter().map(|connection| work(Arc::clone(&shared), connection, started)).collect();
-    let mut all = Ran::empty();
+    let (mut samples, mut read, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(ended) = working.join_next().await {
-        let part = ended??;
-        all.samples.extend(part.samples);
-        all.read.extend(part.read);
-        all.failures.extend(part.failures);
+        let part: Part<_> = ended??;
+        samples.extend(part.samples);
+        read.extend(part.read);
+        failures.extend(part.failures);
     }
-    all.elapsed = started.elapsed();
-    Ok(all)
+    let elapsed = started.elapsed();
+    read.sort_unstable_by_key(|(number, _)| *number);
+    Ok(Ran { elapsed, samples, read: read.into_iter().map(|(_, read)| read).collect(), failures })
 }
 
 async fn work<P: Phase>(
     shared: Arc<(P, AtomicUsize)>,
     mut connection: Connection,
     started: Instant,
-) -> Result<Ran<P::Read>, Failure> {
+) -> Result<Part<P::Read>, Failure> {
     let (phase, next) = &*shared;
-    let mut ran = Ran::empty();
+    let mut part = Part { samples: Vec::new(), read: Vec::new(), failures: Vec::new() };
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= phase.count() {
-            return Ok(ran);
+            return Ok(part);
         }
         let (path, body) = phase.request(number);
         let asked = Instant::now();
         let (status, body) = connection.send(&path, Some(body), phase.token()).await?;
         if status == P::EXPECTED {
-            ran.samples.push(Sample { done: started.elapsed(), took: asked.elapsed() });
-            ran.read.push(phase.read(number, &body)?);
+            part.samples.push(Sample { done: started.elapsed(), took: asked.elapsed() });
+            part.read.push((number, phase.read(number, &body)?));
         } else {
-            ran.failures.push(format!("{status} {}", String::from_utf8_lossy(&body)));
+            part.failures.push(format!("{status} {}", String::from_utf8_lossy(&body)));
         }
     }
 }
