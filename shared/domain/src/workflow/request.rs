@@ -14,6 +14,7 @@ use crate::workflow::{MAX_OPENED, Mode, Verdict};
 use crate::{Actor, Entry, EntryClass, Listing, Logged, Record, Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_with::skip_serializing_none;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
@@ -87,6 +88,7 @@ impl FromStr for RequestId {
 }
 
 /// A request, without its context and the stages that have ended.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Its id.
@@ -143,6 +145,7 @@ pub struct Bound {
 }
 
 /// Who is told of a request's events.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Callback {
     /// The URL that is called.
@@ -191,6 +194,7 @@ impl Status {
 }
 
 /// A stage that waits for its approvers.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     /// Its place in the policy.
@@ -231,6 +235,7 @@ impl Ended {
 }
 
 /// What somebody is asked in a stage.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// Its number in the stage.
