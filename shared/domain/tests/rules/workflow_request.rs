@@ -14,6 +14,16 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[test]
+fn each_decision_has_one_word() {
+    for (word, action) in [("approve", Action::Approve), ("reject", Action::Reject), ("abstain", Action::Abstain)] {
+        assert_eq!((Action::named(word), action.as_str()), (Some(action), word));
+    }
+    for word in ["", "Approve", "approved", "reject ", "delegate"] {
+        assert_eq!(Action::named(word), None, "{word:?}");
+    }
+}
+
+#[test]
 fn a_normal_approval_in_two_stages_tells_the_world_this() {
     let setting = Setting::of([(any(1, 1), observed(&["bob", "ann*"], &["obs"])), (stage(5), approvers(&["cid"]))]);
     let mut course = Course::begin(&setting);
