@@ -72,20 +72,14 @@ impl Issuers {
     /// The issuers of a configuration.
     ///
     /// # Errors
-    /// A secret is not there, or no HTTP client can be made.
+    /// A secret is not there.
     pub fn configured(configs: &[IssuerConfig], secrets: &Secrets, clock: &Clock) -> Result<Self, ConfigError> {
         let wrong = |message: String| ConfigError::new("COUNTERSIGN_ISSUERS", message);
-        let mut fetcher = None;
+        let fetcher = Fetcher::default();
         let mut issuers = Vec::new();
         for config in configs {
             let keys = match &config.keys {
-                IssuerKeys::Jwks(url) => {
-                    let fetcher = match &mut fetcher {
-                        Some(fetcher) => fetcher,
-                        none => none.insert(Fetcher::new().map_err(|error| wrong(error.to_string()))?),
-                    };
-                    Keys::Address(Jwks::new(url.clone(), fetcher.clone(), clock.clone()))
-                }
+                IssuerKeys::Jwks(url) => Keys::Address(Jwks::new(url.clone(), fetcher.clone(), clock.clone())),
                 IssuerKeys::Hs256(id) => {
                     let missing =
                         || wrong(format!("names the secret `{id}`, which is not there or has less than 32 bytes"));

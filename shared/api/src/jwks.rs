@@ -217,7 +217,7 @@ mod tests {
 
     async fn jwks(address: &JwksAddress) -> (Jwks, Clock) {
         let clock = Clock::manual(START.parse().unwrap());
-        (Jwks::new(address.url().parse().unwrap(), Fetcher::new().unwrap(), clock.clone()), clock)
+        (Jwks::new(address.url().parse().unwrap(), Fetcher::default(), clock.clone()), clock)
     }
 
     /// How many keys of a set are usable.

@@ -1,6 +1,7 @@
 //! A door as a Lambda function behind API Gateway, by REST (v1) or HTTP (v2) events.
 
 use crate::app::App;
+use crate::aws;
 use crate::chassis::{Plane, around, router};
 use crate::config;
 use crate::identity::install_crypto;
@@ -8,7 +9,7 @@ use crate::issuers::Issuers;
 use crate::logging;
 use crate::secrets::Secrets;
 use crate::webhook::Outgoing;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use axum::Router;
 use base64::Engine;
@@ -33,6 +34,9 @@ const BEFORE_THE_END: Duration = Duration::from_secs(10);
 
 /// How long after its commit the clock looks at a change, if no message has arrived.
 const FAN_OUT_AFTER: Duration = Duration::from_secs(30);
+
+/// How long the table may take at a function's start.
+const WARM_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a path as API Gateway gives it may contain although a URI may not.
 const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
@@ -82,7 +86,8 @@ pub struct Function {
     pub own: Option<SocketAddr>,
 }
 
-/// Reads the variables and puts together what a function works with.
+/// Reads the variables, puts together what a function works with, and opens the way to the table: a function that starts
+/// has a processor of its own for it, and whoever calls first finds connection and credentials there.
 ///
 /// # Errors
 /// A variable is missing or makes no sense.
@@ -91,7 +96,8 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     install_crypto();
     // As text: the runtime shows a failed start by its Debug form.
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
-    let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let bundle = std::env::var_os("AWS_CA_BUNDLE");
+    let sdk = aws::config(bundle.as_deref()).await.map_err(|error| error.to_string())?;
     let clock = Clock::System;
     let settings = Settings { table: config.table.clone(), clock: clock.clone(), fan_out_after: FAN_OUT_AFTER };
     let ids = (config.override_secret_id.clone(), config.callback_secret_id.clone(), config.root_key_id.clone());
@@ -103,6 +109,10 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     let allowed = Allowed::new(config.config.webhooks.allow.clone(), own.into_iter().collect());
     let outgoing = Outgoing::new(allowed, Resolver::System);
     let app = App::new(Store::remote(&sdk, settings), queue, outgoing, secrets, issuers, clock, &config.config);
+    if let Err(fault) = app.store.ping(WARM_WITHIN).await {
+        // Those who call will see for themselves.
+        tracing::warn!(%fault, "the table did not answer at the start");
+    }
     Ok(Function { app, config, sdk, own })
 }
 

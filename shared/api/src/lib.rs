@@ -3,6 +3,7 @@
 
 mod answer;
 mod app;
+mod aws;
 mod body;
 mod cache;
 mod call;

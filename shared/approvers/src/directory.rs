@@ -90,8 +90,7 @@ impl Directory {
             config::Directory::Keycloak(config) => {
                 let missing = || wrong(format!("names the secret `{}`, which is not there", config.secret_id));
                 let secret = secrets.directory_secret(&config.secret_id).ok_or_else(missing)?;
-                let keycloak = Keycloak::new(config, secret, clock.clone());
-                Ok(Self::Keycloak(Box::new(keycloak.map_err(|error| wrong(error.to_string()))?)))
+                Ok(Self::Keycloak(Box::new(Keycloak::new(config, secret, clock.clone()))))
             }
         }
     }

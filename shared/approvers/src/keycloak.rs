@@ -75,17 +75,17 @@ struct Named {
 }
 
 impl Keycloak {
-    pub(crate) fn new(config: &config::Keycloak, secret: DirectorySecret, clock: Clock) -> Result<Self, FetchError> {
-        Ok(Self {
+    pub(crate) fn new(config: &config::Keycloak, secret: DirectorySecret, clock: Clock) -> Self {
+        Self {
             url: config.url.clone(),
             realm: config.realm.clone(),
             client_id: config.client_id.clone(),
             secret,
-            fetcher: Fetcher::new()?,
+            fetcher: Fetcher::default(),
             clock,
             latest: Mutex::default(),
             attempts: AtomicU64::new(0),
-        })
+        }
     }
 
     /// The ids of the members, which are the subjects of their tokens; nobody, if there is no such role or group.

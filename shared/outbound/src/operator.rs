@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, Response};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use url::form_urlencoded::Serializer;
 use url::{Host, Url};
@@ -78,8 +79,11 @@ pub struct Fetched {
 }
 
 /// Fetches what the operator's configuration points to: no redirects, no proxy, bounded in time and size.
-#[derive(Clone, Debug)]
-pub struct Fetcher(reqwest::Client);
+///
+/// The client is made when it is first needed: reading the system's authorities takes longer than all else at a
+/// function's start.
+#[derive(Clone, Debug, Default)]
+pub struct Fetcher(Arc<OnceLock<reqwest::Client>>);
 
 /// Nothing usable came.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,22 +91,21 @@ pub struct Fetcher(reqwest::Client);
 pub struct FetchError(String);
 
 impl Fetcher {
-    /// A client of its own.
-    ///
-    /// # Errors
-    /// The system has no TLS roots.
-    pub fn new() -> Result<Self, FetchError> {
+    fn client(&self) -> Result<&reqwest::Client, FetchError> {
+        if let Some(made) = self.0.get() {
+            return Ok(made);
+        }
         let builder = reqwest::Client::builder().redirect(Policy::none()).no_proxy();
-        let client = builder.timeout(WITHIN).pool_idle_timeout(IDLE).build();
-        client.map(Self).map_err(|error| FetchError(error.to_string()))
+        let made = builder.timeout(WITHIN).pool_idle_timeout(IDLE).build().map_err(failed)?;
+        Ok(self.0.get_or_init(|| made))
     }
 
     /// The body of a 200 answer.
     ///
     /// # Errors
-    /// No answer in time, another status, or a body beyond 256 KiB.
+    /// No answer in time, another status, a body beyond 256 KiB, or a system without authorities.
     pub async fn fetch(&self, url: &OperatorUrl) -> Result<Bytes, FetchError> {
-        let answer = self.0.get(url.0.clone()).send().await.map_err(failed)?;
+        let answer = self.client()?.get(url.0.clone()).send().await.map_err(failed)?;
         if answer.status() != StatusCode::OK {
             return Err(FetchError(format!("{} answers {}", url.0, answer.status())));
         }
@@ -112,19 +115,19 @@ impl Fetcher {
     /// What is there for the bearer of a token; `authorization` is the whole header, marked as sensitive.
     ///
     /// # Errors
-    /// No answer in time, or a body beyond 256 KiB.
+    /// No answer in time, a body beyond 256 KiB, or a system without authorities.
     pub async fn get(&self, url: &OperatorUrl, authorization: &HeaderValue) -> Result<Fetched, FetchError> {
-        self.send(self.0.get(url.0.clone()).header(header::AUTHORIZATION, authorization)).await
+        self.send(self.client()?.get(url.0.clone()).header(header::AUTHORIZATION, authorization)).await
     }
 
     /// What a form is answered with.
     ///
     /// # Errors
-    /// No answer in time, or a body beyond 256 KiB.
+    /// No answer in time, a body beyond 256 KiB, or a system without authorities.
     pub async fn post_form(&self, url: &OperatorUrl, fields: &[(&str, &str)]) -> Result<Fetched, FetchError> {
         let form = Serializer::new(String::new()).extend_pairs(fields).finish();
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-        self.send(self.0.post(url.0.clone()).header(header::CONTENT_TYPE, form_type).body(form)).await
+        self.send(self.client()?.post(url.0.clone()).header(header::CONTENT_TYPE, form_type).body(form)).await
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Fetched, FetchError> {
