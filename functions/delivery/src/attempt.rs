@@ -3,7 +3,7 @@
 use crate::gates::Pass;
 use crate::lines::{Place, line_of};
 use crate::{WITHIN, Worker};
-use countersign_api::{Signers, Unsent, endpoints_key};
+use countersign_api::{Signers, Unsent, endpoints_key, metrics};
 use countersign_domain::delivery::{Cancelled, Delivery, Report, State, Target};
 use countersign_domain::endpoint::{Endpoint, Endpoints, Seen, Status};
 use countersign_domain::event::Event;
@@ -46,6 +46,8 @@ struct Claim<'a> {
     delivery: &'a Delivery,
     attempt: u32,
     at: Timestamp,
+    /// When the attempt was due.
+    due: Timestamp,
 }
 
 impl Worker {
@@ -222,7 +224,14 @@ impl Worker {
         let key: Key<Delivery> = Key::new(tenant, step.delivery.id.as_str());
         let Some(delivery) = self.claim(&key, &step.delivery).await? else { return Ok(None) };
         let State::Claimed { attempt, at, .. } = delivery.state else { return Ok(None) };
-        let claim = Claim { delivery: &delivery, attempt, at };
+        let due = match step.delivery.state {
+            State::Waiting { at, .. } => at,
+            // Made and claimed as soon as it was known of.
+            State::Claimed { .. } | State::Delivered { .. } | State::Exhausted { .. } | State::Cancelled { .. } => {
+                step.event.at
+            }
+        };
+        let claim = Claim { delivery: &delivery, attempt, at, due };
         let sent = match signers {
             Ok(signers) => self.send_to(&delivery, endpoint, &step.event, signers.as_ref()).await,
             Err(reason) => Err(reason),
@@ -314,6 +323,7 @@ impl Worker {
             }
         });
         let Some(delivery) = recorded.await? else { return Ok(()) };
+        metrics::attempted(attempted.succeeded(), claim.due, claim.at);
         match delivery.state {
             State::Waiting { at, look_at, .. } if look_at > at => {
                 // Word of it rides on the queue until then.
@@ -322,6 +332,7 @@ impl Worker {
             }
             State::Exhausted { attempts, .. } => {
                 tracing::error!(delivery = %delivery.id, attempts, event = delivery.event, "delivery exhausted");
+                metrics::exhausted();
             }
             State::Waiting { .. } | State::Claimed { .. } | State::Delivered { .. } | State::Cancelled { .. } => {}
         }

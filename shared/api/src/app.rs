@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::form::Form;
 use crate::issuers::Issuers;
 use crate::keys::Keys;
+use crate::metrics;
 use crate::policies::Policies;
 use crate::problem::Problem;
 use crate::rate::Rate;
@@ -152,7 +153,11 @@ impl App {
         form.finish(|| Some(()))?;
         let keys = self.cursor_keys().await?;
         let cursor = Cursor { text: cursor.as_deref(), keys: &keys };
-        Ok(self.store.verify_until(kind, tenant, cursor, call.within(VERIFY_WITHIN)).await??)
+        let (verified, next) = self.store.verify_until(kind, tenant, cursor, call.within(VERIFY_WITHIN)).await??;
+        if verified.broken.is_some() {
+            metrics::found_broken_chain();
+        }
+        Ok((verified, next))
     }
 
     /// The number of a new ULID: the time in milliseconds, then 80 random bits.
@@ -206,22 +211,40 @@ impl App {
         deadline: Instant,
         key: &Key<R>,
         rule: impl FnMut(Option<&R>, Timestamp) -> Result<Outcome<R>, R::Refusal>,
-        answer: impl FnMut(&R) -> Result<Answer, Fault>,
+        mut answer: impl FnMut(&R) -> Result<Answer, Fault>,
     ) -> Result<Answer, Refused<R::Refusal>> {
         let pk = once.as_ref().map_or("", |once| &once.pk);
         let asked = store::Call { deadline, once: once.as_ref() };
-        let change = self.store.change(key, asked, rule, answer, |answer: &Answer| answer.to_stored(pk));
+        let mut state = None;
+        let shape = |record: &R| {
+            state = record.listing().state;
+            answer(record)
+        };
+        let change = self.store.change(key, asked, rule, shape, |answer: &Answer| answer.to_stored(pk));
         // Alongside: a function stands still between two calls.
         let (changed, (), ()) = futures_util::join!(change, self.secrets.refresh_aging(), self.issuers.refresh_aging());
         match changed {
             Ok(Changed { committed: Committed::Now(answer), work }) => {
+                metrics::changed::<R>(state.unwrap_or("done"));
                 self.tell(&work).await;
                 Ok(answer)
             }
-            Ok(Changed { committed: Committed::Before(stored), .. }) => Ok(self.replay(&stored, pk).await?),
-            Err(store::Error::Refused(refusal)) => Err(Refused::Rule(refusal)),
-            Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused().into()),
-            Err(store::Error::Fault(fault)) => Err(fault.into()),
+            Ok(Changed { committed: Committed::Before(stored), .. }) => {
+                metrics::changed::<R>("replayed");
+                Ok(self.replay(&stored, pk).await?)
+            }
+            Err(store::Error::Refused(refusal)) => {
+                metrics::changed::<R>("refused");
+                Err(Refused::Rule(refusal))
+            }
+            Err(store::Error::KeyReused) => {
+                metrics::changed::<R>("key_reused");
+                Err(Problem::idempotency_key_reused().into())
+            }
+            Err(store::Error::Fault(fault)) => {
+                metrics::changed::<R>("failed");
+                Err(fault.into())
+            }
         }
     }
 

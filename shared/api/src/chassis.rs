@@ -59,7 +59,8 @@ async fn outermost(State((plane, clock)): State<(Plane, Clock)>, request: Reques
     let id = request_id(&request);
     // The path's pattern, not the path: some paths hold the id of a token that can still be used.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-    let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default(), method = %request.method(), route, tenant = field::Empty);
+    let door = door(route);
+    let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default(), method = %request.method(), door, route, tenant = field::Empty);
     let (guarded, dialect) = match plane {
         Plane::Public => (Ok(()), Dialect::of(request.uri().path())),
         Plane::Management => (Ok(()), Dialect::Standard),
@@ -85,6 +86,21 @@ async fn outermost(State((plane, clock)): State<(Plane, Clock)>, request: Reques
         "answered"
     );
     response
+}
+
+/// The door that has this route.
+fn door(route: &str) -> &'static str {
+    let mut parts = route.split('/').skip(1);
+    match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
+        ("overrides" | "tokens" | "keys", _) => "overrides",
+        ("v1", "awe") => "workflow",
+        ("v1", _) => "approvals",
+        ("webhooks", _) | ("api", "webhooks") => "webhooks",
+        ("api", "v1") if parts.next() == Some("external") => "cases",
+        ("api", _) | ("audit", _) => "actions",
+        ("api-keys" | "organizations" | "secrets", _) => "management",
+        _ => "none",
+    }
 }
 
 /// The caller's own id if it is one, else a fresh one.
@@ -114,4 +130,31 @@ async fn health(State(app): State<App>) -> Response {
         }
     };
     (status, Json(json!({ "status": word, "service": "countersign" }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_names_the_door_of_its_route() {
+        for (route, expected) in [
+            ("/overrides/{event_id}/decide", "overrides"),
+            ("/tokens/{jti}", "overrides"),
+            ("/keys/signing", "overrides"),
+            ("/v1/remediation", "approvals"),
+            ("/v1/notifications/approvals/{id}/respond", "approvals"),
+            ("/v1/awe/requests", "workflow"),
+            ("/api/v1/actions/submit", "actions"),
+            ("/api/v1/external/cases", "cases"),
+            ("/audit/logs", "actions"),
+            ("/api/webhooks", "webhooks"),
+            ("/webhooks/deliveries/{id}", "webhooks"),
+            ("/api-keys", "management"),
+            ("/health", "none"),
+            ("none", "none"),
+        ] {
+            assert_eq!(door(route), expected, "{route}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use crate::config;
 use crate::identity::install_crypto;
 use crate::issuers::Issuers;
 use crate::logging;
+use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::webhook::Outgoing;
 use aws_config::SdkConfig;
@@ -84,6 +85,7 @@ pub struct Function {
     pub sdk: SdkConfig,
     /// The address of the runtime that calls this function, which nothing else may call.
     pub own: Option<SocketAddr>,
+    metrics: Metrics,
 }
 
 /// Reads the variables, puts together what a function works with, and opens the way to the table: a function that starts
@@ -94,6 +96,7 @@ pub struct Function {
 pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     logging::start();
     install_crypto();
+    let metrics = Metrics::start()?;
     // As text: the runtime shows a failed start by its Debug form.
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
     let bundle = std::env::var_os("AWS_CA_BUNDLE");
@@ -113,7 +116,7 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
         // Those who call will see for themselves.
         tracing::warn!(%fault, "the table did not answer at the start");
     }
-    Ok(Function { app, config, sdk, own })
+    Ok(Function { app, config, sdk, own, metrics })
 }
 
 /// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.
@@ -121,12 +124,13 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
 /// # Errors
 /// A variable is missing or the runtime cannot be reached.
 pub async fn on_schedule<F: Future<Output = ()>>(work: impl Fn(App, Instant) -> F) -> Result<(), Error> {
-    let app = start(&[]).await?.app;
+    let Function { app, metrics, .. } = start(&[]).await?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
         let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         let work = work(app.clone(), Instant::now() + left.saturating_sub(BEFORE_THE_END));
         async move {
             work.await;
+            metrics.flush();
             Ok::<_, Error>(())
         }
     }))
@@ -143,6 +147,7 @@ pub async fn on_queues<F: Future<Output = Vec<usize>>>(
     handle: impl Fn(Lane, Vec<Work>) -> F,
 ) -> Result<(), Error> {
     let slow = queue_name(&function.config.slow_queue_url);
+    let metrics = function.metrics;
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
         let messages = event.payload.records;
         let arn = messages.first().and_then(|message| message.event_source_arn.as_deref()).unwrap_or_default();
@@ -153,6 +158,7 @@ pub async fn on_queues<F: Future<Output = Vec<usize>>>(
         let handled = handle(lane, work);
         async move {
             failed.extend(handled.await.into_iter().filter_map(|place| ids.get(place).cloned()));
+            metrics.flush();
             let failures = failed.into_iter().map(|id| serde_json::json!({ "itemIdentifier": id }));
             Ok::<_, Error>(serde_json::json!({ "batchItemFailures": failures.collect::<Vec<_>>() }))
         }
@@ -202,7 +208,8 @@ pub async fn serve(plane: Plane, routes: Router<App>, needs: &[Need]) -> Result<
 /// # Errors
 /// The runtime cannot be reached.
 pub async fn serve_by(function: Function, plane: Plane, routes: Router<App>) -> Result<(), Error> {
-    run(router(function.app, plane, routes)).await
+    let metrics = function.metrics;
+    run(router(function.app, plane, routes), || metrics.flush()).await
 }
 
 /// Serves public routes that work with nothing: no variable is needed, and no role.
@@ -211,15 +218,19 @@ pub async fn serve_by(function: Function, plane: Plane, routes: Router<App>) -> 
 /// The runtime cannot be reached.
 pub async fn serve_pages(routes: Router) -> Result<(), Error> {
     logging::start();
-    run(around(Plane::Public, Clock::System, routes)).await
+    run(around(Plane::Public, Clock::System, routes), || ()).await
 }
 
-async fn run(routes: Router) -> Result<(), Error> {
+async fn run(routes: Router, after_each: impl Fn() + Copy) -> Result<(), Error> {
     let door = Adapter::from(routes.map_request(with_own_path));
     lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
         normalise(&mut event.payload);
         let mut door = door.clone();
-        async move { door.call(event).await }
+        async move {
+            let answer = door.call(event).await;
+            after_each();
+            answer
+        }
     }))
     .await
 }

@@ -20,6 +20,7 @@ mod keys;
 pub mod lambda;
 mod listener;
 pub mod logging;
+pub mod metrics;
 mod policies;
 mod problem;
 mod rate;

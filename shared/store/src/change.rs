@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use countersign_domain::{Outcome, Record, Timestamp, Work};
+use metrics::counter;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -174,7 +175,10 @@ impl Store {
                         None => (Duration::ZERO, "the idempotency entry expired meanwhile".to_owned()),
                     }
                 }
-                Attempt::Overtaken => (Duration::ZERO, "other changes always came first".to_owned()),
+                Attempt::Overtaken => {
+                    counter!("Conflicts", "kind" => R::KIND).increment(1);
+                    (Duration::ZERO, "other changes always came first".to_owned())
+                }
                 Attempt::Again(pause, reason) => (pause, reason),
                 Attempt::Doubtful(reason) => {
                     doubts.push(Doubt { version, change_id, changed });

@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 pub(crate) const TABLE: &str = "countersign-prod";
 pub(crate) const OVERRIDE_SECRET: &str = "countersign/prod/override-secret";
@@ -72,7 +73,7 @@ pub(crate) fn bootstrap(runtime: SocketAddr, dynamodb: &str, deployment: &Deploy
         .env("COUNTERSIGN_ROOT_KEY_ID", ROOT_KEY)
         .env("COUNTERSIGN_QUEUE_URL", deployment.sqs.queue_url("countersign-delivery"))
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
@@ -83,6 +84,7 @@ pub(crate) struct Function {
     runtime: Runtime,
     process: Child,
     log: Arc<Mutex<String>>,
+    metrics: mpsc::UnboundedReceiver<String>,
 }
 
 impl Function {
@@ -103,7 +105,15 @@ impl Function {
                 lines.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
             }
         });
-        Self { runtime, process, log }
+        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (written, metrics) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = stdout.next_line().await {
+                // Most tests do not read them.
+                let _ = written.send(line);
+            }
+        });
+        Self { runtime, process, log, metrics }
     }
 
     /// What API Gateway would send back.
@@ -117,6 +127,12 @@ impl Function {
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The next line of metrics that the function has written, or writes soon.
+    pub(crate) async fn metrics(&mut self) -> Value {
+        let line = tokio::time::timeout(AMPLE, self.metrics.recv()).await.unwrap().unwrap();
+        serde_json::from_str(&line).unwrap()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

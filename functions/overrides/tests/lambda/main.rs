@@ -6,6 +6,7 @@ mod events;
 mod function;
 mod hostile;
 mod limits;
+mod metrics;
 mod principals;
 mod queue;
 mod secrets;
