@@ -74,6 +74,8 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
     let around = Surroundings::start()?;
     println!("{:<22}{:>12}{:>14}{:>16}", "", "ready, ms", "warm-up, ms", "instructions");
     for function in &arguments.functions {
+        // A bare name would be looked for elsewhere.
+        let function = &std::path::absolute(function)?;
         let mut starts = Vec::new();
         for _ in 0..arguments.starts {
             starts.push(around.time(function)?);
