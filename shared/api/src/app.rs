@@ -223,28 +223,22 @@ impl App {
         let change = self.store.change(key, asked, rule, shape, |answer: &Answer| answer.to_stored(pk));
         // Alongside: a function stands still between two calls.
         let (changed, (), ()) = futures_util::join!(change, self.secrets.refresh_aging(), self.issuers.refresh_aging());
+        metrics::changed::<R>(match &changed {
+            Ok(Changed { committed: Committed::Now(_), .. }) => state.unwrap_or("done"),
+            Ok(Changed { committed: Committed::Before(_), .. }) => "replayed",
+            Err(store::Error::Refused(_)) => "refused",
+            Err(store::Error::KeyReused) => "key_reused",
+            Err(store::Error::Fault(_)) => "failed",
+        });
         match changed {
             Ok(Changed { committed: Committed::Now(answer), work }) => {
-                metrics::changed::<R>(state.unwrap_or("done"));
                 self.tell(&work).await;
                 Ok(answer)
             }
-            Ok(Changed { committed: Committed::Before(stored), .. }) => {
-                metrics::changed::<R>("replayed");
-                Ok(self.replay(&stored, pk).await?)
-            }
-            Err(store::Error::Refused(refusal)) => {
-                metrics::changed::<R>("refused");
-                Err(Refused::Rule(refusal))
-            }
-            Err(store::Error::KeyReused) => {
-                metrics::changed::<R>("key_reused");
-                Err(Problem::idempotency_key_reused().into())
-            }
-            Err(store::Error::Fault(fault)) => {
-                metrics::changed::<R>("failed");
-                Err(fault.into())
-            }
+            Ok(Changed { committed: Committed::Before(stored), .. }) => Ok(self.replay(&stored, pk).await?),
+            Err(store::Error::Refused(refusal)) => Err(Refused::Rule(refusal)),
+            Err(store::Error::KeyReused) => Err(Problem::idempotency_key_reused().into()),
+            Err(store::Error::Fault(fault)) => Err(fault.into()),
         }
     }
 
