@@ -8,7 +8,7 @@ use countersign_domain::{Actor, Outcome, Tenant, Timestamp, Work, seconds};
 use countersign_embedded::Engine;
 use countersign_store::{CALL_BUDGET, Call, Clock, Key, Settings, Store};
 use countersign_testing::aws::Conduct;
-use countersign_testing::runtime::Runtime;
+use countersign_testing::runtime::{self, Runtime};
 use countersign_testing::secrets_manager::SecretsManager;
 use countersign_testing::sqs::{Sent, Sqs};
 use countersign_testing::wire::{self, Endpoint};
@@ -51,13 +51,7 @@ impl Deployment {
         let runtime = Runtime::start().await.unwrap();
         let _process = Command::new(env!("CARGO_BIN_EXE_clock"))
             .env_clear()
-            .env("AWS_LAMBDA_RUNTIME_API", runtime.address().to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", "countersign-clock")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-            .env("AWS_REGION", "eu-central-1")
-            .env("AWS_ACCESS_KEY_ID", "ASIAXMPLEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "not-a-key")
+            .envs(runtime::variables(runtime.address(), "countersign-clock"))
             .env("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url())
             .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.secrets.url())
             .env("AWS_ENDPOINT_URL_SQS", self.sqs.url())

@@ -28,6 +28,20 @@ pub struct Runtime {
     number: AtomicU64,
 }
 
+/// The variables that Lambda sets for a function of this name, whose runtime answers at this address.
+#[must_use]
+pub fn variables(runtime: SocketAddr, name: &str) -> [(&'static str, String); 7] {
+    [
+        ("AWS_LAMBDA_RUNTIME_API", runtime.to_string()),
+        ("AWS_LAMBDA_FUNCTION_NAME", name.to_owned()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256".to_owned()),
+        ("AWS_REGION", "eu-central-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "ASIAXMPLEXAMPLE".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "not-a-key".to_owned()),
+    ]
+}
+
 /// An invocation without an answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Failed {

@@ -8,7 +8,7 @@ use countersign_domain::Work;
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Settings, Store};
 use countersign_testing::event_bus::EventBus;
-use countersign_testing::runtime::Runtime;
+use countersign_testing::runtime::{self, Runtime};
 use countersign_testing::secrets_manager::SecretsManager;
 use countersign_testing::sqs::Sqs;
 use countersign_testing::wire::{self, Endpoint};
@@ -100,13 +100,7 @@ impl Function {
     async fn start(mut command: Command) -> Self {
         let runtime = Runtime::start().await.unwrap();
         let mut process = command
-            .env("AWS_LAMBDA_RUNTIME_API", runtime.address().to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", "countersign-delivery")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-            .env("AWS_REGION", "eu-central-1")
-            .env("AWS_ACCESS_KEY_ID", "ASIAXMPLEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "not-a-key")
+            .envs(runtime::variables(runtime.address(), "countersign-delivery"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -3,7 +3,7 @@
 use crate::door::Answer;
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Settings, Store};
-use countersign_testing::runtime::{Failed, Runtime};
+use countersign_testing::runtime::{self, Failed, Runtime};
 use countersign_testing::secrets_manager::SecretsManager;
 use countersign_testing::sqs::Sqs;
 use countersign_testing::wire::{self, Endpoint};
@@ -57,13 +57,7 @@ pub(crate) fn bootstrap(runtime: SocketAddr, dynamodb: &str, deployment: &Deploy
     let mut command = Command::new(env!("CARGO_BIN_EXE_overrides"));
     command
         .env_clear()
-        .env("AWS_LAMBDA_RUNTIME_API", runtime.to_string())
-        .env("AWS_LAMBDA_FUNCTION_NAME", "countersign-overrides")
-        .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "ASIAXMPLEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "not-a-key")
+        .envs(runtime::variables(runtime, "countersign-overrides"))
         .env("AWS_SESSION_TOKEN", "not-a-token")
         .env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
         .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", deployment.secrets.url())

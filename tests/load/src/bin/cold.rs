@@ -5,6 +5,7 @@
 //! function waits for in AWS, so the two figures are reported apart.
 
 use clap::Parser;
+use countersign_testing::runtime;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -134,13 +135,7 @@ impl Surroundings {
         let mut command = Command::new(program);
         command
             .env_clear()
-            .env("AWS_LAMBDA_RUNTIME_API", self.runtime.to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", "countersign")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-            .env("AWS_REGION", "eu-central-1")
-            .env("AWS_ACCESS_KEY_ID", "ASIAXMPLEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "not-a-key")
+            .envs(runtime::variables(self.runtime, "countersign"))
             .env("AWS_SESSION_TOKEN", "not-a-token")
             .env("AWS_ENDPOINT_URL", format!("https://{}", self.table))
             .env("AWS_CA_BUNDLE", self.bundle.path())
