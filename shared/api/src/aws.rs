@@ -3,13 +3,22 @@
 //! Reading all authorities of the system is nine tenths of the work of a start. Nothing that tenants or operators have
 //! configured is called through this.
 
+use aws_config::default_provider::endpoint_url::endpoint_url_provider;
+use aws_config::default_provider::use_dual_stack::use_dual_stack_provider;
+use aws_config::default_provider::use_fips::use_fips_provider;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::meta::region::ProvideRegion;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_secretsmanager::config::SharedCredentialsProvider;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 
@@ -21,8 +30,21 @@ const ROOTS: &[u8] = include_bytes!("aws_roots.pem");
 #[error("AWS_CA_BUNDLE: {0}")]
 pub(crate) struct BadBundle(String);
 
-/// Where AWS is and who we are there, by the SDK's own variables. `bundle` is the path of a PEM file whose authorities
-/// are trusted instead, e.g. for an emulator, a proxy that reads along, or another partition of AWS.
+/// Settings of single services.
+#[derive(Debug)]
+struct Variables;
+
+impl LoadServiceConfig for Variables {
+    /// For SQS and `AWS_ENDPOINT_URL` that is `AWS_ENDPOINT_URL_SQS`.
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_ascii_uppercase().replace(' ', "_");
+        env::var(format!("{}_{service}", key.env())).ok()
+    }
+}
+
+/// Where AWS is and who we are there: by the SDK's own variables for the region, the credentials, `AWS_ENDPOINT_URL` of
+/// all services or of one, `AWS_USE_FIPS_ENDPOINT` and `AWS_USE_DUALSTACK_ENDPOINT`. `bundle` is the path of a PEM file
+/// whose authorities are trusted instead, e.g. for an emulator, a proxy that reads along, or another partition of AWS.
 ///
 /// # Errors
 /// The file cannot be read, or holds no certificate or something else.
@@ -32,7 +54,20 @@ pub(crate) async fn config(bundle: Option<&OsStr>) -> Result<SdkConfig, BadBundl
     let tls = TlsContext::builder().with_trust_store(trusted).build();
     let tls = tls.map_err(|error| BadBundle(error.to_string()))?;
     let client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(tls).build_https();
-    Ok(aws_config::defaults(BehaviorVersion::latest()).http_client(client).load().await)
+    // The runtime gives a function its credentials in variables. The SDK's own chain would look in five places more, and
+    // every function would carry, and make, a client of STS for one of them.
+    let credentials = SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+    let variables = ProviderConfig::without_region();
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(EnvironmentVariableRegionProvider::new().region().await)
+        .credentials_provider(credentials)
+        .service_config(Variables)
+        .http_client(client);
+    config.set_endpoint_url(endpoint_url_provider(&variables).await);
+    config.set_use_fips(use_fips_provider(&variables).await);
+    config.set_use_dual_stack(use_dual_stack_provider(&variables).await);
+    Ok(config.build())
 }
 
 /// The client panics at what it cannot read.

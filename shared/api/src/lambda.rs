@@ -112,7 +112,13 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     let allowed = Allowed::new(config.config.webhooks.allow.clone(), own.into_iter().collect());
     let outgoing = Outgoing::new(allowed, Resolver::System);
     let app = App::new(Store::remote(&sdk, settings), queue, outgoing, secrets, issuers, clock, &config.config);
-    if let Err(fault) = app.store.ping(WARM_WITHIN).await {
+    let prepare = async {
+        app.queue.prepare();
+        app.secrets.prepare();
+    };
+    // In this order: the other clients are made while the table is waited for.
+    let (warm, ()) = futures_util::join!(app.store.ping(WARM_WITHIN), prepare);
+    if let Err(fault) = warm {
         // Those who call will see for themselves.
         tracing::warn!(%fault, "the table did not answer at the start");
     }

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -85,8 +85,11 @@ pub struct Secrets {
 #[derive(Debug)]
 enum Named {
     Fixed { issuers: HashMap<String, SecretText>, directories: HashMap<String, SecretText> },
-    Manager(Client, Clock),
+    Manager(Arc<Manager>, Clock),
 }
+
+/// A client that is made when a secret is first read.
+type Manager = LazyLock<Client, Box<dyn FnOnce() -> Client + Send>>;
 
 /// The secret that we show to a directory.
 #[derive(Debug)]
@@ -141,14 +144,21 @@ impl Secrets {
     ) -> Self {
         let timeouts = TimeoutConfig::builder().operation_timeout(READ_WITHIN).build();
         let config = aws_sdk_secretsmanager::config::Builder::from(config).timeout_config(timeouts).build();
-        let client = Client::from_conf(config);
+        let manager: Arc<Manager> = Arc::new(LazyLock::new(Box::new(|| Client::from_conf(config))));
         let text: Parse<SecretText> = |text| (!text.is_empty()).then(|| SecretText::new(text.to_owned()));
-        let managed = |name| Source::managed(client.clone(), name, text, clock.clone());
+        let managed = |name| Source::managed(manager.clone(), name, text, clock.clone());
         Self {
             override_secret: override_secret.map(managed),
             callback_secret: callback_secret.map(managed),
-            root_key: Source::managed(client.clone(), root_key, RootKey::parse, clock.clone()),
-            named: Named::Manager(client, clock.clone()),
+            root_key: Source::managed(manager.clone(), root_key, RootKey::parse, clock.clone()),
+            named: Named::Manager(manager, clock.clone()),
+        }
+    }
+
+    /// Makes now what would be made when a secret is first read: for a moment in which one waits anyway.
+    pub(crate) fn prepare(&self) {
+        if let Named::Manager(manager, _) = &self.named {
+            LazyLock::force(manager);
         }
     }
 
@@ -188,8 +198,8 @@ impl Secrets {
                 let secret = issuers.get(id).filter(|secret| secret.as_bytes().len() >= LEAST_HS256_BYTES)?;
                 Some(Source::Fixed(Arc::new(Rotating { current: secret.clone(), previous: None })))
             }
-            Named::Manager(client, clock) => {
-                Some(Source::managed(client.clone(), id.to_owned(), long_enough, clock.clone()))
+            Named::Manager(manager, clock) => {
+                Some(Source::managed(manager.clone(), id.to_owned(), long_enough, clock.clone()))
             }
         }
     }
@@ -203,8 +213,8 @@ impl Secrets {
                 let secret = directories.get(id).filter(|secret| !secret.as_bytes().is_empty())?;
                 Some(DirectorySecret(Source::Fixed(Arc::new(Rotating { current: secret.clone(), previous: None }))))
             }
-            Named::Manager(client, clock) => {
-                Some(DirectorySecret(Source::managed(client.clone(), id.to_owned(), not_empty, clock.clone())))
+            Named::Manager(manager, clock) => {
+                Some(DirectorySecret(Source::managed(manager.clone(), id.to_owned(), not_empty, clock.clone())))
             }
         }
     }
@@ -235,7 +245,7 @@ pub(crate) enum Source<T> {
 
 #[derive(Debug)]
 pub(crate) struct Managed<T> {
-    client: Client,
+    manager: Arc<Manager>,
     name: String,
     parse: Parse<T>,
     clock: Clock,
@@ -245,9 +255,9 @@ pub(crate) struct Managed<T> {
 }
 
 impl<T> Source<T> {
-    fn managed(client: Client, name: String, parse: Parse<T>, clock: Clock) -> Self {
+    fn managed(manager: Arc<Manager>, name: String, parse: Parse<T>, clock: Clock) -> Self {
         let latest = RwLock::new(None);
-        Self::Managed(Box::new(Managed { client, name, parse, clock, latest, reading: Mutex::new(()) }))
+        Self::Managed(Box::new(Managed { manager, name, parse, clock, latest, reading: Mutex::new(()) }))
     }
 
     pub(crate) async fn get(&self) -> Result<Arc<Rotating<T>>, SecretsError> {
@@ -291,7 +301,7 @@ impl<T> Managed<T> {
 
     async fn read(&self) -> Result<Rotating<T>, SecretsError> {
         let failed = |reason: String| SecretsError { name: self.name.clone(), reason };
-        let answer = self.client.get_secret_value().secret_id(&self.name).send().await;
+        let answer = self.manager.get_secret_value().secret_id(&self.name).send().await;
         // Only the code: a message may quote what it is about.
         let answer = answer.map_err(|error| failed(error.code().unwrap_or("no answer").to_owned()))?;
         parse_rotating(answer.secret_string().unwrap_or_default(), self.parse)

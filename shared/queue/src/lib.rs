@@ -51,6 +51,14 @@ impl Queue {
         }
     }
 
+    /// Makes now what would be made when it is first told: for a moment in which one waits anyway.
+    pub fn prepare(&self) {
+        match self {
+            Self::Sqs(queue) => queue.prepare(),
+            Self::Local(_) => {}
+        }
+    }
+
     /// Whether the worker keeps up, as far as anyone can tell.
     #[must_use]
     pub fn has_room(&self) -> bool {

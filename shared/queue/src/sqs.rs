@@ -2,10 +2,11 @@
 
 use crate::{Lane, QueueError};
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::{Client, Config};
 use countersign_domain::{Timestamp, Work};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -18,19 +19,23 @@ const LONGEST_WAIT: i32 = 20;
 /// The longest time that SQS holds a message back, in seconds.
 const LONGEST_DELAY: i64 = 900;
 
+type Make = Box<dyn FnOnce() -> Client + Send>;
+
 /// The two queues in AWS.
 #[derive(Clone, Debug)]
 pub struct SqsQueue {
-    client: Client,
+    client: Arc<LazyLock<Client, Make>>,
     fast: String,
     slow: String,
 }
 
 impl SqsQueue {
-    /// The queues at these URLs.
+    /// The queues at these URLs. The client for them is made when it is first needed.
     #[must_use]
     pub fn new(config: &SdkConfig, fast: String, slow: String) -> Self {
-        Self { client: Client::new(config), fast, slow }
+        let config = Config::new(config);
+        let make: Make = Box::new(|| Client::from_conf(config));
+        Self { client: Arc::new(LazyLock::new(make)), fast, slow }
     }
 
     /// The queues at these URLs, where the SDK's own environment variables say.
@@ -61,6 +66,10 @@ impl SqsQueue {
     pub async fn delete(&self, lane: Lane, receipt: String) -> Result<(), QueueError> {
         let deleted = self.client.delete_message().queue_url(self.url(lane)).receipt_handle(receipt).send().await;
         deleted.map(|_| ()).map_err(|error| unavailable(error.code().unwrap_or("no answer")))
+    }
+
+    pub(crate) fn prepare(&self) {
+        LazyLock::force(&self.client);
     }
 
     fn url(&self, lane: Lane) -> &str {

@@ -176,9 +176,11 @@ impl Surroundings {
         }
     }
 
-    /// Instructions in user space until the function turns to the table, or asks for an event.
+    /// Instructions in user space until the function turns to the table, or asks for an event: with the authorities that
+    /// it brings along, as it need not get an answer.
     fn count(&self, function: &Path) -> Result<String, Failure> {
         let mut valgrind = self.command(Path::new("valgrind"));
+        valgrind.env_remove("AWS_CA_BUNDLE");
         valgrind.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(function);
         let mut process = valgrind.stderr(Stdio::piped()).spawn().map_err(|error| format!("valgrind: {error}"))?;
