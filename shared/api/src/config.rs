@@ -137,6 +137,8 @@ pub struct Lambda {
     pub callback_secret_id: Option<String>,
     /// `COUNTERSIGN_ROOT_KEY_ID`: name or ARN of the root key in Secrets Manager.
     pub root_key_id: String,
+    /// `COUNTERSIGN_DEPLOYMENT`: the deployment's name, by which its metrics are told from another one's.
+    pub deployment: Option<String>,
 }
 
 /// What the local runner reads on top.
@@ -433,6 +435,7 @@ impl Lambda {
             queue_url: variables.required("COUNTERSIGN_QUEUE_URL")?,
             override_secret_id: variables.get("COUNTERSIGN_OVERRIDE_SECRET_ID")?,
             callback_secret_id: variables.get("COUNTERSIGN_CALLBACK_SECRET_ID")?,
+            deployment: variables.get("COUNTERSIGN_DEPLOYMENT")?,
             root_key_id: variables.required("COUNTERSIGN_ROOT_KEY_ID")?,
         })
     }

@@ -96,9 +96,9 @@ pub struct Function {
 pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     logging::start();
     install_crypto();
-    let metrics = Metrics::start()?;
     // As text: the runtime shows a failed start by its Debug form.
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
+    let metrics = Metrics::start(config.deployment.as_deref())?;
     let bundle = std::env::var_os("AWS_CA_BUNDLE");
     let sdk = aws::config(bundle.as_deref()).await.map_err(|error| error.to_string())?;
     let clock = Clock::System;

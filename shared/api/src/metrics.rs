@@ -23,12 +23,16 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Begins to count; once in a process.
+    /// Begins to count, for the deployment of this name; once in a process.
     ///
     /// # Errors
     /// Somebody else counts already.
-    pub(crate) fn start() -> Result<Self, String> {
-        let collector = Builder::new().cloudwatch_namespace(NAMESPACE).init().map_err(|error| error.to_string())?;
+    pub(crate) fn start(deployment: Option<&str>) -> Result<Self, String> {
+        let mut builder = Builder::new().cloudwatch_namespace(NAMESPACE);
+        if let Some(deployment) = deployment {
+            builder = builder.with_dimension("deployment", deployment.to_owned());
+        }
+        let collector = builder.init().map_err(|error| error.to_string())?;
         describe_histogram!("AttemptLag", Unit::Milliseconds, "how late attempts are made");
         describe_gauge!("DueLag", Unit::Milliseconds, "how late the clock has found what was due");
         Ok(Self(collector))

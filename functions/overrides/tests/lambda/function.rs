@@ -3,6 +3,7 @@
 use crate::door::Answer;
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Settings, Store};
+use countersign_testing::fault::{Faults, Faulty};
 use countersign_testing::runtime::{self, Failed, Runtime};
 use countersign_testing::secrets_manager::SecretsManager;
 use countersign_testing::sqs::Sqs;
@@ -27,6 +28,8 @@ pub(crate) const AMPLE: Duration = Duration::from_secs(29);
 /// The table and the secrets of a deployment.
 pub(crate) struct Deployment {
     pub(crate) dynamodb: Endpoint,
+    /// What the table was asked.
+    pub(crate) asked: Faulty,
     pub(crate) secrets: SecretsManager,
     pub(crate) sqs: Sqs,
     /// The same table, read without the function.
@@ -43,7 +46,9 @@ impl Deployment {
         let secrets = SecretsManager::start().await.unwrap();
         secrets.set(OVERRIDE_SECRET, json!({ "current": SECRET }).to_string());
         secrets.set(ROOT_KEY, root_key());
-        Self { dynamodb: wire::serve(engine).await.unwrap(), secrets, sqs: Sqs::start().await.unwrap(), store }
+        let asked = Faulty::new(engine, Faults::none(), 0).unwrap();
+        let dynamodb = wire::serve(asked.clone()).await.unwrap();
+        Self { dynamodb, asked, secrets, sqs: Sqs::start().await.unwrap(), store }
     }
 }
 
@@ -62,6 +67,7 @@ pub(crate) fn bootstrap(runtime: SocketAddr, dynamodb: &str, deployment: &Deploy
         .env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb)
         .env("AWS_ENDPOINT_URL_SECRETS_MANAGER", deployment.secrets.url())
         .env("AWS_ENDPOINT_URL_SQS", deployment.sqs.url())
+        .env("COUNTERSIGN_DEPLOYMENT", "prod")
         .env("COUNTERSIGN_TABLE", TABLE)
         .env("COUNTERSIGN_OVERRIDE_SECRET_ID", OVERRIDE_SECRET)
         .env("COUNTERSIGN_ROOT_KEY_ID", ROOT_KEY)

@@ -9,5 +9,6 @@ mod limits;
 mod metrics;
 mod principals;
 mod queue;
+mod round_trips;
 mod secrets;
 mod story;

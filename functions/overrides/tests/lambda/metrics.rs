@@ -28,7 +28,7 @@ async fn each_call_ends_with_what_became_of_its_decision() {
     let minted = function.invoke(events::rest(&Request::new("POST", "/tokens/override").json(&body), false)).await;
     assert_eq!(minted.status, 201, "{minted:?}");
     let decided = |outcome: &str| {
-        let dimensions = json!({ "kind": "override", "outcome": outcome });
+        let dimensions = json!({ "deployment": "prod", "kind": "override", "outcome": outcome });
         (json!("countersign"), dimensions, json!({ "Decisions": 1 }))
     };
     assert_eq!(read(&function.metrics().await), decided("done"));
