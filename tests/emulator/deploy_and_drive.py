@@ -2,12 +2,12 @@
 
 Usage: deploy_and_drive.py [--binaries DIRECTORY] [--endpoint URL [--receive-at ADDRESS]]
 
-Without an endpoint it starts ministack on this machine, whose roles may do only what the templates say; whatever it starts
-it ends. Binaries are looked for where `cargo build --profile lambda` leaves them, target/lambda.
+Without an endpoint it starts ministack on this machine, where roles may do only what the templates say, and compares
+what they allow with what the functions did; whatever it starts it ends. Binaries are looked for where `cargo build
+--profile lambda` leaves them, target/lambda.
 """
 
 import argparse
-import base64
 import hashlib
 import hmac
 import json
@@ -17,67 +17,20 @@ import sys
 import tempfile
 import time
 import traceback
-import uuid
 
+import errands
 from deployment import ROOT, Deployment, read
+from directory import Directory
 from emulator import Ministack, Running
 from receiver import Receiver, is_signed
+from rights import counted, differences, exempts
+from world import AUDIENCE, CUSTOMER, EXPIRED_WITHIN, FAILS_ONCE, ISSUER, TENANT, WITHIN, World, until
 
-TENANT = "1"
-# Overrides are of customers, each a tenant of its own.
-CUSTOMER = str(uuid.uuid4())
-ISSUER = "https://issuer.example"
-AUDIENCE = "countersign"
-# What fails at the first attempt, and is attempted again a second later.
-FAILS_ONCE = "remediation.approved"
-# A function's first call starts its process.
-WITHIN = 60
-# A deadline is a minute at least, and the clock looks once a minute.
-EXPIRED_WITHIN = 180
+# Who has which role.
+MEMBERS = {"buyers": ["u-zoe"], "chiefs": ["u-chief"]}
 
 FUNCTIONS = ["overrides", "approvals", "actions", "cases", "workflow", "webhooks", "management", "webhooks-management"]
 FUNCTIONS += ["delivery", "clock", "dead-letters", "workflow-docs"]
-
-
-def until(what, ask, within=WITHIN):
-    """What `ask` gives, as soon as that is anything."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        if found := ask():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"not within {within} s: {what}")
-
-
-def base64url(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-class World:
-    """The stack, and those who call it."""
-
-    def __init__(self, deployment, receiver, issuer_secret):
-        self.deployment, self.receiver, self.issuer_secret = deployment, receiver, issuer_secret
-        self.public, self.management = deployment.public(), deployment.management()
-
-    def bearer(self, subject, *roles):
-        """A JWT as the issuer signs it, good for every door."""
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "exp": int(time.time()) + 3600}
-        claims |= {"tenant_id": TENANT, "organization_id": int(TENANT), "roles": roles}
-        claims |= {"realm_access": {"roles": roles}}
-        parts = [{"alg": "HS256", "typ": "JWT"}, claims]
-        signed = ".".join(base64url(json.dumps(part).encode()) for part in parts)
-        signature = hmac.new(self.issuer_secret.encode(), signed.encode(), hashlib.sha256).digest()
-        return {"Authorization": f"Bearer {signed}.{base64url(signature)}"}
-
-    def key(self, *scopes):
-        """An API key, minted on the management plane."""
-        asked = {"domain": TENANT, "name": "emulator", "scopes": scopes}
-        return {"X-API-Key": self.operate("POST", "/api-keys", 201, asked)["key"]}
-
-    def operate(self, method, path, expected, body=None):
-        """A call of the management plane by somebody whom IAM lets in."""
-        return self.management.ask(method, path, expected, body, signed=True)
 
 
 def the_table_is_defined_alike_in_both_places(_world):
@@ -133,7 +86,8 @@ def an_approval_is_answered_once(world):
     body = {"incidentTitle": "Slow", "title": "Restart", "steps": [{"description": "Restart it"}]}
     proposed = world.public.ask("POST", "/v1/remediation", 201, body, headers=human)
     path = f"/v1/notifications/approvals/{proposed['approvalId']}/respond"
-    assert world.public.ask("POST", path, 200, {"decision": "approve"}, headers=human)["remediationStatus"] == "executing"
+    answer = world.public.ask("POST", path, 200, {"decision": "approve"}, headers=human)
+    assert answer["remediationStatus"] == "executing", answer
     world.public.ask("POST", path, 409, {"decision": "reject"}, headers=human)
     assert world.public.ask("GET", "/v1/audit/verify", 200, headers=human)["valid"]
 
@@ -250,12 +204,24 @@ def what_was_left_expires_by_the_clock(world):
     assert world.deployment.logged("clock"), "it expired, but the schedule has never called the clock"
 
 
+def each_function_does_all_that_its_role_allows_and_nothing_else(world):
+    deployment, functions = world.deployment, world.deployment.functions
+    excepted = exempts(functions.keys(), deployment.name, deployment.nested_output("Data", "KeyArn"))
+    heard = deployment.emulator.recorder.heard()
+    found = differences(functions, heard, excepted)
+    assert not found, "\n  ".join(["roles and functions differ:", *found])
+    rights, unseen = counted(functions, excepted)
+    used = f"{rights - unseen} of {rights} rights, the other {unseen} being exceptions"
+    print(f"{len(functions)} functions made {len(heard)} calls to AWS by {used}")
+
+
 STORIES = [
     the_table_is_defined_alike_in_both_places,
     the_table_answers_on_both_planes,
     every_404_is_ours,
     an_endpoint_is_registered,
     a_proposal_is_left_to_expire,
+    *errands.BEFORE,
     an_override_is_decided_once,
     an_approval_is_answered_once,
     an_action_is_decided_by_a_human,
@@ -267,7 +233,9 @@ STORIES = [
     every_door_is_heard_of,
     the_event_bus_hears_of_remediations,
     dead_letters_are_read,
+    *errands.ERRANDS,
     what_was_left_expires_by_the_clock,
+    *errands.AFTER,
 ]
 
 
@@ -301,39 +269,52 @@ def listen_to_the_bus(deployment):
     return url
 
 
-def drive(emulator, options, directory):
+def drive(emulator, options, place):
     emulator.wait()
-    deployment = Deployment(emulator, options.binaries, directory)
+    deployment = Deployment(emulator, options.binaries, place)
     receiver = Receiver(options.receive_at, {FAILS_ONCE})
+    # Over plain HTTP, which functions only use to their own machine.
+    directory = Directory(MEMBERS) if options.receive_at == "127.0.0.1" else None
     try:
         secret = secrets.token_hex(32)
-        kept = json.dumps({"current": secret})
-        issuer = deployment.client("secretsmanager").create_secret(Name="countersign-issuer", SecretString=kept)["ARN"]
+        asked = parameters(deployment.keep_secret("issuer", secret), options.receive_at)
+        asked["CallbackSecretArn"] = deployment.keep_secret("callback", secrets.token_hex(32))
+        if directory:
+            asked["DirectorySecretArn"] = deployment.keep_secret("directory", directory.secret)
+            asked["Directory"] = directory.parameter(asked["DirectorySecretArn"])
         began = time.monotonic()
-        deployment.deploy(parameters(issuer, options.receive_at))
+        deployment.deploy(asked)
         print(f"deployed in {time.monotonic() - began:.0f} s", flush=True)
-        world = World(deployment, receiver, secret)
+        world = World(deployment, receiver, secret, MEMBERS, directory is not None)
         world.bus_queue = listen_to_the_bus(deployment)
-        for story in STORIES:
+        stories = [*STORIES]
+        if emulator.recorder:
+            stories.append(each_function_does_all_that_its_role_allows_and_nothing_else)
+        else:
+            print("skipped: rights are compared only where the calls of functions are recorded, without --endpoint")
+        for story in stories:
             began = time.monotonic()
             try:
                 story(world)
             except Exception as error:
                 raise AssertionError(f"{story.__name__}: {error}") from error
             print(f"ok: {story.__name__.replace('_', ' ')} ({time.monotonic() - began:.1f} s)", flush=True)
+        print(f"{len(stories)} passed, 0 failed")
     except Exception:
         for function in FUNCTIONS:
             print(f"-- log of {function}", *deployment.logged(function), sep="\n")
         raise
     finally:
         receiver.stop()
+        if directory:
+            directory.stop()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binaries", default=ROOT / "target/lambda", help="where the functions' binaries are")
     parser.add_argument("--endpoint", help="an emulator that runs already, as http://localhost:4566")
-    parser.add_argument("--receive-at", default="127.0.0.1", help="an IPv4 address by which functions reach this machine")
+    parser.add_argument("--receive-at", default="127.0.0.1", help="an IPv4 address where functions reach this machine")
     options = parser.parse_args()
     # Whoever stops this stops what it started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("FAILED: stopped"))
@@ -348,7 +329,6 @@ def main():
             raise SystemExit(f"FAILED: {error}") from None
         finally:
             emulator.stop()
-    print(f"{len(STORIES)} passed, 0 failed")
 
 
 if __name__ == "__main__":

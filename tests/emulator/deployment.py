@@ -1,5 +1,6 @@
 """Deploys template.yaml to whatever speaks AWS's protocols, and says where its APIs are."""
 
+import copy
 import json
 import os
 import re
@@ -54,6 +55,11 @@ class Deployment:
     def client(self, service):
         return boto3.client(service, endpoint_url=self.emulator.endpoint, verify=self.emulator.certificate, **KEYS)
 
+    def keep_secret(self, name, value):
+        """The ARN of a secret of the operator's own."""
+        kept = json.dumps({"current": value})
+        return self.client("secretsmanager").create_secret(Name=f"{self.name}-{name}", SecretString=kept)["ARN"]
+
     def deploy(self, parameters):
         """As `sam build` and `sam deploy` do it: only where the code lies is another place."""
         self.client("s3").create_bucket(Bucket=BUCKET)
@@ -69,12 +75,14 @@ class Deployment:
             capture_output=True,
             text=True,
         )
-        assert deployed.returncode == 0, f"sam deploy failed: {self.why_not()}\n{(deployed.stdout + deployed.stderr)[-3000:]}"
+        said = (deployed.stdout + deployed.stderr)[-3000:]
+        assert deployed.returncode == 0, f"sam deploy failed: {self.why_not()}\n{said}"
         stack = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"][0]
         self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
         self.complete_public_api()
         self.complete_management_api(parameters)
         self.complete_event_sources()
+        self.functions = self.read_functions()
         self.complete_roles()
         self.complete_root_key()
 
@@ -117,6 +125,25 @@ class Deployment:
 
     def function_arn(self, logical):
         return self.client("lambda").get_function(FunctionName=self.physical(logical))["Configuration"]["FunctionArn"]
+
+    def nested_output(self, logical, name):
+        """An output of a nested stack that the stack does not show."""
+        found = self.client("cloudformation").describe_stacks(StackName=self.physical(logical))["Stacks"][0]
+        return next(output["OutputValue"] for output in found["Outputs"] if output["OutputKey"] == name)
+
+    def read_functions(self):
+        """Each function by its short name, with its role's policy as the templates made it."""
+        iam, functions = self.client("iam"), {}
+        for function in self.client("lambda").list_functions(MaxItems=50)["Functions"]:
+            if not function["FunctionName"].startswith(f"{self.name}-"):
+                continue
+            role = function["Role"].rpartition("/")[2]
+            assert not iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"], f"{role} has more rights"
+            [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+            document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            name = function["FunctionName"].removeprefix(f"{self.name}-")
+            functions[name] = {"arn": function["FunctionArn"], "role": function["Role"], "policy": document}
+        return functions
 
     def complete_public_api(self):
         """Makes the routes that SAM writes as OpenAPI, where the emulator makes none of that."""
@@ -161,7 +188,8 @@ class Deployment:
                 gateway.put_method(**place, authorizationType=auth)
                 uri = operation["x-amazon-apigateway-integration"]["uri"]["Fn::Sub"]
                 logical = re.search(r"\$\{(\w+)\.Arn\}", uri).group(1)
-                target = f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{self.function_arn(logical)}/invocations"
+                function = f"functions/{self.function_arn(logical)}/invocations"
+                target = f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/{function}"
                 gateway.put_integration(**place, type="AWS_PROXY", integrationHttpMethod="POST", uri=target)
         gateway.create_deployment(restApiId=api, stageName="live")
 
@@ -175,18 +203,16 @@ class Deployment:
                 functions.update_event_source_mapping(UUID=source["UUID"], ScalingConfig=scaling)
 
     def complete_roles(self):
-        """Lets whoever may send messages send them in batches, which AWS takes for the same and the emulator for another right."""
+        """Lets whoever may send messages send batches of them, to AWS the same right and to the emulator another."""
         iam = self.client("iam")
-        roles = [role["RoleName"] for role in iam.list_roles(MaxItems=1000)["Roles"]]
-        for role in roles:
-            if not role.startswith(f"{self.name}-Roles-"):
-                continue
-            for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-                document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-                for statement in document["Statement"]:
-                    if statement["Action"] == "sqs:SendMessage":
-                        statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
-                iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+        for function in self.functions.values():
+            role = function["role"].rpartition("/")[2]
+            [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+            document = copy.deepcopy(function["policy"])
+            for statement in document["Statement"]:
+                if statement["Action"] == "sqs:SendMessage":
+                    statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
+            iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
 
     def complete_root_key(self):
         """Puts the seed into the root key, where the emulator resolves no dynamic references in nested stacks."""

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import boto3
 
+from recorder import Recorder
+
 REGION = "us-east-1"
+# Of ministack, unless it is told another.
+ACCOUNT_ID = "000000000000"
 # The emulator takes these for the account itself; what a function may do, its role says.
 ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 STARTS_WITHIN = 60
@@ -18,7 +22,7 @@ ENDS_WITHIN = 15
 
 
 class Ministack:
-    """Started with a certificate of its own, so that what is refused without TLS is not."""
+    """With a certificate of its own, so that what is refused without TLS is not, and a recorder before it."""
 
     domain = "execute-api.localhost"
 
@@ -36,6 +40,7 @@ class Ministack:
         )
         port = free_port()
         self.endpoint = f"https://127.0.0.1:{port}"
+        self.recorder = Recorder(self.certificate, key, port)
         # Nothing of the caller's: neither its credentials nor its configuration. Functions are given all of it.
         environment = {
             **ACCOUNT,
@@ -50,7 +55,8 @@ class Ministack:
             # The one certificate that functions trust, whichever of these their client reads.
             "AWS_CA_BUNDLE": self.certificate,
             "SSL_CERT_FILE": self.certificate,
-            "AWS_ENDPOINT_URL": self.endpoint,
+            # Of functions; we go on talking to it directly.
+            "AWS_ENDPOINT_URL": self.recorder.url,
             "AUTH": "true",
             # Listeners that would be open to everybody.
             "IOT_MTLS_ENABLED": "0",
@@ -98,6 +104,7 @@ class Ministack:
             except ProcessLookupError:
                 pass
             self.process.wait()
+            self.recorder.stop()
 
 
 class Running:
@@ -105,6 +112,8 @@ class Running:
 
     domain = "execute-api.localhost.localstack.cloud"
     certificate = True
+    # Its functions ask it directly.
+    recorder = None
 
     def __init__(self, endpoint):
         self.endpoint = endpoint.rstrip("/")

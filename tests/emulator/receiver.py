@@ -1,4 +1,4 @@
-"""A webhook receiver that fails once for some events, and remembers what it was sent."""
+"""A webhook receiver that remembers what it was sent, fails once for some events, and at one address for ever."""
 
 import base64
 import hashlib
@@ -7,6 +7,8 @@ import http.server
 import json
 import threading
 import time
+
+NEVER = "/never"
 
 
 class Receiver:
@@ -20,6 +22,10 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == NEVER:
+                    self.send_response(503)
+                    self.end_headers()
+                    return
                 self.send_response(204 if receiver.take(self.headers, body, fails_once) else 503)
                 self.end_headers()
 
@@ -29,7 +35,8 @@ class Receiver:
         # On every address where functions cannot reach this machine's loopback.
         listen = address if address == "127.0.0.1" else "0.0.0.0"
         self.server = http.server.ThreadingHTTPServer((listen, 0), Handler)
-        self.url = f"http://{address}:{self.server.server_port}/hook"
+        place = f"http://{address}:{self.server.server_port}"
+        self.url, self.deaf = f"{place}/hook", place + NEVER
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def take(self, headers, body, fails_once):
@@ -49,11 +56,16 @@ class Receiver:
             while len(found := [arrived for arrived in self.arrived if arrived[0] == name]) < count:
                 left = deadline - time.monotonic()
                 names = [arrived[0] for arrived in self.arrived]
-                assert left > 0, f"{len(found)} instead of {count} attempts at {name} arrived within {within} s, of {names}"
+                assert left > 0, f"{len(found)} instead of {count} attempts at {name} came in {within} s, of {names}"
                 self.changed.wait(left)
         first = found[0][1]["webhook-id"]
         assert all(arrived[1]["webhook-id"] == first for arrived in found[:count]), found
         return found[:count]
+
+    def taken(self):
+        """The name and the id of each event that was taken, as often as it was."""
+        with self.changed:
+            return [(name, headers["webhook-id"]) for name, headers, _, taken in self.arrived if taken]
 
     def stop(self):
         self.server.shutdown()
