@@ -19,6 +19,7 @@ import time
 import traceback
 
 import errands
+from costs import a_warm_decision_is_three_round_trips
 from deployment import ROOT, Deployment, read
 from directory import Directory
 from emulator import Ministack, Running
@@ -289,9 +290,10 @@ def drive(emulator, options, place):
         world.bus_queue = listen_to_the_bus(deployment)
         stories = [*STORIES]
         if emulator.recorder:
+            stories.append(a_warm_decision_is_three_round_trips)
             stories.append(each_function_does_all_that_its_role_allows_and_nothing_else)
         else:
-            print("skipped: rights are compared only where the calls of functions are recorded, without --endpoint")
+            print("skipped: rights and round trips are looked at only where calls are recorded, without --endpoint")
         for story in stories:
             began = time.monotonic()
             try:
