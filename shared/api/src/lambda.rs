@@ -9,6 +9,7 @@ use crate::issuers::Issuers;
 use crate::logging;
 use crate::metrics::Metrics;
 use crate::secrets::Secrets;
+use crate::traces::Traces;
 use crate::webhook::Outgoing;
 use aws_config::SdkConfig;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
@@ -29,6 +30,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// How long before it is stopped a scheduled function ends its work.
 const BEFORE_THE_END: Duration = Duration::from_secs(10);
@@ -85,7 +87,24 @@ pub struct Function {
     pub sdk: SdkConfig,
     /// The address of the runtime that calls this function, which nothing else may call.
     pub own: Option<SocketAddr>,
+    telemetry: Telemetry,
+}
+
+/// What a function tells of itself beside its log.
+#[derive(Clone, Debug)]
+struct Telemetry {
     metrics: Metrics,
+    traces: Option<Traces>,
+}
+
+impl Telemetry {
+    /// To be called at the end of each call.
+    fn flush(&self) {
+        self.metrics.flush();
+        if let Some(traces) = &self.traces {
+            traces.flush();
+        }
+    }
 }
 
 /// Reads the variables, puts together what a function works with, and opens the way to the table: a function that starts
@@ -94,11 +113,12 @@ pub struct Function {
 /// # Errors
 /// A variable is missing or makes no sense.
 pub async fn start(needs: &[Need]) -> Result<Function, Error> {
-    logging::start();
     install_crypto();
+    let traces = Traces::start()?;
+    logging::start_beside(traces.as_ref());
     // As text: the runtime shows a failed start by its Debug form.
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
-    let metrics = Metrics::start(config.deployment.as_deref())?;
+    let telemetry = Telemetry { metrics: Metrics::start(config.deployment.as_deref())?, traces };
     let bundle = std::env::var_os("AWS_CA_BUNDLE");
     let sdk = aws::config(bundle.as_deref()).await.map_err(|error| error.to_string())?;
     let clock = Clock::System;
@@ -122,7 +142,7 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
         // Those who call will see for themselves.
         tracing::warn!(%fault, "the table did not answer at the start");
     }
-    Ok(Function { app, config, sdk, own, metrics })
+    Ok(Function { app, config, sdk, own, telemetry })
 }
 
 /// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.
@@ -130,13 +150,14 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
 /// # Errors
 /// A variable is missing or the runtime cannot be reached.
 pub async fn on_schedule<F: Future<Output = ()>>(work: impl Fn(App, Instant) -> F) -> Result<(), Error> {
-    let Function { app, metrics, .. } = start(&[]).await?;
+    let Function { app, telemetry, .. } = start(&[]).await?;
+    let telemetry = &telemetry;
     lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
         let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         let work = work(app.clone(), Instant::now() + left.saturating_sub(BEFORE_THE_END));
         async move {
-            work.await;
-            metrics.flush();
+            work.instrument(tracing::debug_span!("sweep")).await;
+            telemetry.flush();
             Ok::<_, Error>(())
         }
     }))
@@ -153,7 +174,7 @@ pub async fn on_queues<F: Future<Output = Vec<usize>>>(
     handle: impl Fn(Lane, Vec<Work>) -> F,
 ) -> Result<(), Error> {
     let slow = queue_name(&function.config.slow_queue_url);
-    let metrics = function.metrics;
+    let telemetry = &function.telemetry;
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
         let messages = event.payload.records;
         let arn = messages.first().and_then(|message| message.event_source_arn.as_deref()).unwrap_or_default();
@@ -161,10 +182,11 @@ pub async fn on_queues<F: Future<Output = Vec<usize>>>(
         let (ids, work): (Vec<_>, Vec<_>) = messages.iter().filter_map(read_work).unzip();
         // What cannot be read is never handled: the queue gives it up after a few times, and that raises the alarm.
         let mut failed: Vec<String> = messages.iter().filter(|message| read_work(message).is_none()).map(id).collect();
-        let handled = handle(lane, work);
+        let span = tracing::debug_span!("batch", otel.kind = "consumer", ?lane, messages = messages.len());
+        let handled = handle(lane, work).instrument(span);
         async move {
             failed.extend(handled.await.into_iter().filter_map(|place| ids.get(place).cloned()));
-            metrics.flush();
+            telemetry.flush();
             let failures = failed.into_iter().map(|id| serde_json::json!({ "itemIdentifier": id }));
             Ok::<_, Error>(serde_json::json!({ "batchItemFailures": failures.collect::<Vec<_>>() }))
         }
@@ -214,8 +236,8 @@ pub async fn serve(plane: Plane, routes: Router<App>, needs: &[Need]) -> Result<
 /// # Errors
 /// The runtime cannot be reached.
 pub async fn serve_by(function: Function, plane: Plane, routes: Router<App>) -> Result<(), Error> {
-    let metrics = function.metrics;
-    run(router(function.app, plane, routes), || metrics.flush()).await
+    let telemetry = &function.telemetry;
+    run(router(function.app, plane, routes), || telemetry.flush()).await
 }
 
 /// Serves public routes that work with nothing: no variable is needed, and no role.

@@ -26,6 +26,7 @@ mod problem;
 mod rate;
 mod sealing;
 mod secrets;
+mod traces;
 mod webhook;
 
 pub use answer::{Answer, Listed};

@@ -94,7 +94,20 @@ impl Function {
 
     pub(crate) async fn start_with(dynamodb: &str, deployment: &Deployment) -> Self {
         let runtime = Runtime::start().await.unwrap();
-        let mut process = bootstrap(runtime.address(), dynamodb, deployment).spawn().unwrap();
+        let bootstrap = bootstrap(runtime.address(), dynamodb, deployment);
+        Self::spawn(runtime, bootstrap)
+    }
+
+    /// One whose spans are sent there.
+    pub(crate) async fn start_traced(deployment: &Deployment, collector: &str) -> Self {
+        let runtime = Runtime::start().await.unwrap();
+        let mut bootstrap = bootstrap(runtime.address(), &deployment.dynamodb.url(), deployment);
+        bootstrap.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
+        Self::spawn(runtime, bootstrap)
+    }
+
+    fn spawn(runtime: Runtime, mut bootstrap: Command) -> Self {
+        let mut process = bootstrap.spawn().unwrap();
         let log = Arc::<Mutex<String>>::default();
         let mut stderr = process.stderr.take().unwrap();
         let lines = log.clone();

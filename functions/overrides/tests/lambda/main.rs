@@ -12,3 +12,4 @@ mod queue;
 mod round_trips;
 mod secrets;
 mod story;
+mod traces;
