@@ -84,7 +84,6 @@ class Deployment:
         self.complete_event_sources()
         self.functions = self.read_functions()
         self.complete_roles()
-        self.complete_root_key()
 
     def with_code(self, template):
         """The template with each function's code where its binary is, zipped as `bootstrap`."""
@@ -213,15 +212,6 @@ class Deployment:
                 if statement["Action"] == "sqs:SendMessage":
                     statement["Action"] = ["sqs:SendMessage", "sqs:SendMessageBatch"]
             iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
-
-    def complete_root_key(self):
-        """Puts the seed into the root key, where the emulator resolves no dynamic references in nested stacks."""
-        secrets, arn = self.client("secretsmanager"), self.outputs["RootKeyArn"]
-        value = secrets.get_secret_value(SecretId=arn)["SecretString"]
-        reference = re.search(r"\{\{resolve:secretsmanager:(.+?)\}\}", value)
-        if reference:
-            seed = secrets.get_secret_value(SecretId=reference.group(1))["SecretString"]
-            secrets.put_secret_value(SecretId=arn, SecretString=value.replace(reference.group(0), seed))
 
     def public(self):
         return Api(self.emulator, self.physical("PublicApi"))

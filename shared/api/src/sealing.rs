@@ -3,6 +3,8 @@
 use crate::secrets::Rotating;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use countersign_domain::key_ring::Sealed;
 use countersign_store::{CursorKeys, Fault};
@@ -10,6 +12,15 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use std::fmt;
 use std::sync::Arc;
+
+/// What draws secrets for a deployment knows an alphabet and a length, and nothing of padding: any 43 characters are 32 bytes
+/// and two bits, which are dropped.
+const ANY_43_CHARACTERS: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// The 256-bit key from which every other key of a deployment is derived.
 #[derive(Clone)]
@@ -32,10 +43,10 @@ impl RootKey {
         Ok(Self(bytes))
     }
 
-    /// Reads a key as it is kept: standard base64 of 32 bytes.
+    /// Reads a key as it is kept: standard base64 of 32 bytes, with or without padding.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
+        let bytes = ANY_43_CHARACTERS.decode(text.trim()).ok()?;
         Some(Self(bytes.try_into().ok()?))
     }
 
@@ -170,8 +181,10 @@ mod tests {
     fn a_root_key_is_read_as_it_is_kept_and_never_printed() {
         let key = RootKey::new([7; 32]);
         assert_eq!(RootKey::parse(&key.to_text()).unwrap().0, [7; 32]);
-        assert!(RootKey::parse("c2hvcnQ=").is_none());
-        assert!(RootKey::parse("!").is_none());
+        assert_eq!(RootKey::parse(&"/".repeat(43)).unwrap().0, [255; 32]);
+        for other in ["", "c2hvcnQ=", "!", &"/".repeat(42), &"/".repeat(44), &"_".repeat(43)] {
+            assert!(RootKey::parse(other).is_none(), "{other}");
+        }
         assert_eq!(format!("{key:?} {:?}", sealer(1, None)), "RootKey(..) Sealer(..)");
     }
 }
