@@ -331,7 +331,8 @@ impl Worker {
                 self.send(lane, &[Work { key: key.as_str().to_owned(), change: None, at }]).await;
             }
             State::Exhausted { attempts, .. } => {
-                tracing::error!(delivery = %delivery.id, attempts, event = delivery.event, "delivery exhausted");
+                let (id, tenant) = (&delivery.id, key.tenant()?);
+                tracing::error!(delivery = %id, %tenant, attempts, event = delivery.event, "delivery exhausted");
                 metrics::exhausted();
             }
             State::Waiting { .. } | State::Claimed { .. } | State::Delivered { .. } | State::Cancelled { .. } => {}

@@ -7,7 +7,7 @@ use crate::config;
 use crate::identity::install_crypto;
 use crate::issuers::Issuers;
 use crate::logging;
-use crate::metrics::Metrics;
+use crate::metrics;
 use crate::secrets::Secrets;
 use crate::traces::Traces;
 use crate::webhook::Outgoing;
@@ -87,23 +87,14 @@ pub struct Function {
     pub sdk: SdkConfig,
     /// The address of the runtime that calls this function, which nothing else may call.
     pub own: Option<SocketAddr>,
-    telemetry: Telemetry,
-}
-
-/// What a function tells of itself beside its log.
-#[derive(Clone, Debug)]
-struct Telemetry {
-    metrics: Metrics,
     traces: Option<Traces>,
 }
 
-impl Telemetry {
-    /// To be called at the end of each call.
-    fn flush(&self) {
-        self.metrics.flush();
-        if let Some(traces) = &self.traces {
-            traces.flush();
-        }
+/// To be called at the end of each call: nothing runs in a function between two.
+fn flush(traces: Option<&Traces>) {
+    metrics::flush();
+    if let Some(traces) = traces {
+        traces.flush();
     }
 }
 
@@ -118,7 +109,7 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
     logging::start_beside(traces.as_ref());
     // As text: the runtime shows a failed start by its Debug form.
     let config = config::Lambda::read(|name| std::env::var_os(name), needs).map_err(|error| error.to_string())?;
-    let telemetry = Telemetry { metrics: Metrics::start(config.deployment.as_deref())?, traces };
+    metrics::start(config.deployment.as_deref())?;
     let bundle = std::env::var_os("AWS_CA_BUNDLE");
     let sdk = aws::config(bundle.as_deref()).await.map_err(|error| error.to_string())?;
     let clock = Clock::System;
@@ -142,7 +133,7 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
         // Those who call will see for themselves.
         tracing::warn!(%fault, "the table did not answer at the start");
     }
-    Ok(Function { app, config, sdk, own, telemetry })
+    Ok(Function { app, config, sdk, own, traces })
 }
 
 /// Runs `work` whenever the schedule calls, until the environment is shut down. It is told when it must be done.
@@ -150,14 +141,14 @@ pub async fn start(needs: &[Need]) -> Result<Function, Error> {
 /// # Errors
 /// A variable is missing or the runtime cannot be reached.
 pub async fn on_schedule<F: Future<Output = ()>>(work: impl Fn(App, Instant) -> F) -> Result<(), Error> {
-    let Function { app, telemetry, .. } = start(&[]).await?;
-    let telemetry = &telemetry;
+    let Function { app, traces, .. } = start(&[]).await?;
+    let traces = traces.as_ref();
     lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
         let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
         let work = work(app.clone(), Instant::now() + left.saturating_sub(BEFORE_THE_END));
         async move {
             work.instrument(tracing::debug_span!("sweep")).await;
-            telemetry.flush();
+            flush(traces);
             Ok::<_, Error>(())
         }
     }))
@@ -174,7 +165,7 @@ pub async fn on_queues<F: Future<Output = Vec<usize>>>(
     handle: impl Fn(Lane, Vec<Work>) -> F,
 ) -> Result<(), Error> {
     let slow = queue_name(&function.config.slow_queue_url);
-    let telemetry = &function.telemetry;
+    let traces = function.traces.as_ref();
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
         let messages = event.payload.records;
         let arn = messages.first().and_then(|message| message.event_source_arn.as_deref()).unwrap_or_default();
@@ -186,7 +177,7 @@ pub async fn on_queues<F: Future<Output = Vec<usize>>>(
         let handled = handle(lane, work).instrument(span);
         async move {
             failed.extend(handled.await.into_iter().filter_map(|place| ids.get(place).cloned()));
-            telemetry.flush();
+            flush(traces);
             let failures = failed.into_iter().map(|id| serde_json::json!({ "itemIdentifier": id }));
             Ok::<_, Error>(serde_json::json!({ "batchItemFailures": failures.collect::<Vec<_>>() }))
         }
@@ -236,8 +227,8 @@ pub async fn serve(plane: Plane, routes: Router<App>, needs: &[Need]) -> Result<
 /// # Errors
 /// The runtime cannot be reached.
 pub async fn serve_by(function: Function, plane: Plane, routes: Router<App>) -> Result<(), Error> {
-    let telemetry = &function.telemetry;
-    run(router(function.app, plane, routes), || telemetry.flush()).await
+    let traces = function.traces.as_ref();
+    run(router(function.app, plane, routes), || flush(traces)).await
 }
 
 /// Serves public routes that work with nothing: no variable is needed, and no role.

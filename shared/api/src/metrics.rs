@@ -4,7 +4,9 @@
 use ::metrics::{Unit, counter, describe_gauge, describe_histogram, gauge, histogram};
 use countersign_domain::{Record, Timestamp};
 use metrics_cloudwatch_embedded::{Builder, Collector};
-use std::{fmt, io};
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What all metrics of a deployment are found under.
 const NAMESPACE: &str = "countersign";
@@ -12,37 +14,34 @@ const NAMESPACE: &str = "countersign";
 /// The kinds of records that are decided about; nothing else is counted as a decision.
 const DECIDED: [&str; 5] = ["override", "remediation", "action", "case", "request"];
 
-/// What this process has counted since it last said so.
-#[derive(Clone, Copy)]
-pub(crate) struct Metrics(&'static Collector);
+/// How many times CloudWatch takes for one metric at once.
+const MOST_TIMES: usize = 100;
 
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Metrics(..)")
+/// What this process has counted since it last said so, if it counts at all.
+static COUNTED: OnceLock<&Collector> = OnceLock::new();
+/// How many times of attempts are in that.
+static TIMES: AtomicUsize = AtomicUsize::new(0);
+
+/// Begins to count, for the deployment of this name; once in a process.
+///
+/// # Errors
+/// Somebody else counts already.
+pub(crate) fn start(deployment: Option<&str>) -> Result<(), String> {
+    let mut builder = Builder::new().cloudwatch_namespace(NAMESPACE);
+    if let Some(deployment) = deployment {
+        builder = builder.with_dimension("deployment", deployment.to_owned());
     }
+    let collector = builder.init().map_err(|error| error.to_string())?;
+    describe_histogram!("AttemptLag", Unit::Milliseconds, "how late attempts are made");
+    describe_gauge!("DueLag", Unit::Milliseconds, "how late the clock has found what was due");
+    COUNTED.set(collector).map_err(|_| "it counts already".to_owned())
 }
 
-impl Metrics {
-    /// Begins to count, for the deployment of this name; once in a process.
-    ///
-    /// # Errors
-    /// Somebody else counts already.
-    pub(crate) fn start(deployment: Option<&str>) -> Result<Self, String> {
-        let mut builder = Builder::new().cloudwatch_namespace(NAMESPACE);
-        if let Some(deployment) = deployment {
-            builder = builder.with_dimension("deployment", deployment.to_owned());
-        }
-        let collector = builder.init().map_err(|error| error.to_string())?;
-        describe_histogram!("AttemptLag", Unit::Milliseconds, "how late attempts are made");
-        describe_gauge!("DueLag", Unit::Milliseconds, "how late the clock has found what was due");
-        Ok(Self(collector))
-    }
-
-    /// Writes what was counted, a line for each set of dimensions.
-    pub(crate) fn flush(self) {
-        if let Err(error) = self.0.flush(io::stdout().lock()) {
-            tracing::warn!(%error, "metrics were not written");
-        }
+/// Writes what was counted, a line for each set of dimensions.
+pub(crate) fn flush() {
+    TIMES.store(0, Ordering::Relaxed);
+    if let Some(Err(error)) = COUNTED.get().map(|counted| counted.flush(io::stdout().lock())) {
+        tracing::warn!(%error, "metrics were not written");
     }
 }
 
@@ -62,6 +61,9 @@ pub(crate) fn found_broken_chain() {
 pub fn attempted(succeeded: bool, due: Timestamp, now: Timestamp) {
     counter!("Deliveries", "result" => if succeeded { "delivered" } else { "failed" }).increment(1);
     histogram!("AttemptLag").record(milliseconds(due, now));
+    if TIMES.fetch_add(1, Ordering::Relaxed) + 1 == MOST_TIMES {
+        flush();
+    }
 }
 
 /// Counts a delivery that is given up.

@@ -55,7 +55,7 @@ impl Traces {
         layer.with_filter(FilterFn::new(is_exported))
     }
 
-    /// Sends what there is, and waits for it: nothing runs in a function between two calls.
+    /// Sends what there is, and waits for it.
     pub(crate) fn flush(&self) {
         if let Err(error) = self.0.force_flush() {
             tracing::warn!(%error, "traces were not sent");

@@ -15,9 +15,9 @@ use countersign_testing::wire::{self, Endpoint};
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) const FAST: &str = "countersign-delivery";
 pub(crate) const SLOW: &str = "countersign-delivery-slow";
@@ -67,6 +67,7 @@ impl Deployment {
 pub(crate) struct Function {
     pub(crate) runtime: Runtime,
     log: watch::Receiver<String>,
+    metrics: mpsc::UnboundedReceiver<String>,
     _process: Child,
 }
 
@@ -102,7 +103,7 @@ impl Function {
         let mut process = command
             .envs(runtime::variables(runtime.address(), "countersign-delivery"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -116,7 +117,15 @@ impl Function {
                 lines.send_modify(|log| log.push_str(&String::from_utf8_lossy(&bytes[..read])));
             }
         });
-        Self { runtime, log, _process: process }
+        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (written, metrics) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = stdout.next_line().await {
+                // Most tests do not read them.
+                let _ = written.send(line);
+            }
+        });
+        Self { runtime, log, metrics, _process: process }
     }
 
     pub(crate) async fn invoke(&self, event: Value) -> Value {
@@ -149,6 +158,12 @@ impl Function {
                 assert_eq!(self.bring(&sent.queue, &[("m-1", &sent.body)]).await, [""; 0]);
             }
         }
+    }
+
+    /// The next line of metrics that the function has written, or writes soon.
+    pub(crate) async fn metrics(&mut self) -> Value {
+        let line = tokio::time::timeout(AMPLE, self.metrics.recv()).await.unwrap().unwrap();
+        serde_json::from_str(&line).unwrap()
     }
 
     /// The log, once it says this.

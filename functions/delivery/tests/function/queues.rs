@@ -195,3 +195,28 @@ async fn the_runtime_of_the_function_itself_is_never_called() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_a_large_batch_takes_is_told_in_lines_that_cloudwatch_takes() {
+    let deployment = Deployment::start().await;
+    let receiver = Receiver::start().await;
+    let (endpoints, cases) = (45, 3);
+    for number in 1..=endpoints {
+        deployment.subscribe(number, &receiver.url("/hook")).await;
+    }
+    let mut function = Function::worker(&deployment, &[]).await;
+    let mut bodies = Vec::new();
+    for number in 1..=cases {
+        bodies.extend(case(&deployment.store, number).await.iter().map(body));
+    }
+    let messages: Vec<_> = bodies.iter().map(|body| ("m-1", body.as_str())).collect();
+    assert_eq!(function.bring(FAST, &messages).await, [""; 0]);
+    let (mut times, mut delivered) = (0, 0);
+    while (times, delivered) != (endpoints * cases, endpoints * cases) {
+        let line = function.metrics().await;
+        let told = line["AttemptLag"].as_array().map_or(0, Vec::len);
+        assert!(told <= 100, "{told}");
+        times += told as u128;
+        delivered += u128::from(line["Deliveries"].as_u64().unwrap_or(0));
+    }
+}
