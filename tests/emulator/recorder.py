@@ -5,6 +5,7 @@ import http.server
 import json
 import re
 import ssl
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -73,6 +74,11 @@ class Server(http.server.ThreadingHTTPServer):
         except OSError:
             return
         super().finish_request(request, client_address)
+
+    def handle_error(self, request, client_address):
+        # A function that is stopped while it asks, which is how all of them end.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
