@@ -66,8 +66,10 @@ async fn outermost(State((plane, clock)): State<(Plane, Clock)>, request: Reques
     // For traces alone: it has the name, the kind and the caller that they know a request by.
     let traced =
         tracing::debug_span!("call", otel.name = format!("{} {route}", request.method()), otel.kind = "server");
-    // An error means that nobody traces.
-    let _ = traced.set_parent(traces::parent(request.headers()));
+    if !traced.is_disabled() {
+        // An error means that nobody exports this span.
+        let _ = traced.set_parent(traces::parent(request.headers()));
+    }
     let span = tracing::info_span!(parent: &traced, "request", id = %id.to_str().unwrap_or_default(), method = %request.method(), door, route, tenant = field::Empty);
     let (guarded, dialect) = match plane {
         Plane::Public => (Ok(()), Dialect::of(request.uri().path())),

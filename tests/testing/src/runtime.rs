@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -40,6 +41,32 @@ pub fn variables(runtime: SocketAddr, name: &str) -> [(&'static str, String); 7]
         ("AWS_ACCESS_KEY_ID", "ASIAXMPLEXAMPLE".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "not-a-key".to_owned()),
     ]
+}
+
+/// What a function writes to its standard output: a line of metrics at a time.
+#[derive(Debug)]
+pub struct Metrics(mpsc::UnboundedReceiver<String>);
+
+impl Metrics {
+    /// Reads along from now on: a full pipe would stop the process.
+    #[must_use]
+    pub fn of(stdout: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let mut lines = BufReader::new(stdout).lines();
+        let (written, metrics) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                // Most tests do not read them.
+                let _ = written.send(line);
+            }
+        });
+        Self(metrics)
+    }
+
+    /// The next line that the function has written, or writes within `time`; `None` if it is none.
+    pub async fn next(&mut self, time: Duration) -> Option<Value> {
+        let line = timeout(time, self.0.recv()).await.ok()??;
+        serde_json::from_str(&line).ok()
+    }
 }
 
 /// An invocation without an answer.

@@ -8,16 +8,16 @@ use countersign_domain::Work;
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Settings, Store};
 use countersign_testing::event_bus::EventBus;
-use countersign_testing::runtime::{self, Runtime};
+use countersign_testing::runtime::{self, Metrics, Runtime};
 use countersign_testing::secrets_manager::SecretsManager;
 use countersign_testing::sqs::Sqs;
 use countersign_testing::wire::{self, Endpoint};
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub(crate) const FAST: &str = "countersign-delivery";
 pub(crate) const SLOW: &str = "countersign-delivery-slow";
@@ -67,7 +67,7 @@ impl Deployment {
 pub(crate) struct Function {
     pub(crate) runtime: Runtime,
     log: watch::Receiver<String>,
-    metrics: mpsc::UnboundedReceiver<String>,
+    metrics: Metrics,
     _process: Child,
 }
 
@@ -117,14 +117,7 @@ impl Function {
                 lines.send_modify(|log| log.push_str(&String::from_utf8_lossy(&bytes[..read])));
             }
         });
-        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (written, metrics) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = stdout.next_line().await {
-                // Most tests do not read them.
-                let _ = written.send(line);
-            }
-        });
+        let metrics = Metrics::of(process.stdout.take().unwrap());
         Self { runtime, log, metrics, _process: process }
     }
 
@@ -162,8 +155,7 @@ impl Function {
 
     /// The next line of metrics that the function has written, or writes soon.
     pub(crate) async fn metrics(&mut self) -> Value {
-        let line = tokio::time::timeout(AMPLE, self.metrics.recv()).await.unwrap().unwrap();
-        serde_json::from_str(&line).unwrap()
+        self.metrics.next(AMPLE).await.unwrap()
     }
 
     /// The log, once it says this.

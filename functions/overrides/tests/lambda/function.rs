@@ -4,7 +4,7 @@ use crate::door::Answer;
 use countersign_embedded::Engine;
 use countersign_store::{Clock, Settings, Store};
 use countersign_testing::fault::{Faults, Faulty};
-use countersign_testing::runtime::{self, Failed, Runtime};
+use countersign_testing::runtime::{self, Failed, Metrics, Runtime};
 use countersign_testing::secrets_manager::SecretsManager;
 use countersign_testing::sqs::Sqs;
 use countersign_testing::wire::{self, Endpoint};
@@ -13,9 +13,8 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 
 pub(crate) const TABLE: &str = "countersign-prod";
 pub(crate) const OVERRIDE_SECRET: &str = "countersign/prod/override-secret";
@@ -84,7 +83,7 @@ pub(crate) struct Function {
     runtime: Runtime,
     process: Child,
     log: Arc<Mutex<String>>,
-    metrics: mpsc::UnboundedReceiver<String>,
+    metrics: Metrics,
 }
 
 impl Function {
@@ -118,14 +117,7 @@ impl Function {
                 lines.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
             }
         });
-        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (written, metrics) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = stdout.next_line().await {
-                // Most tests do not read them.
-                let _ = written.send(line);
-            }
-        });
+        let metrics = Metrics::of(process.stdout.take().unwrap());
         Self { runtime, process, log, metrics }
     }
 
@@ -144,8 +136,7 @@ impl Function {
 
     /// The next line of metrics that the function has written, or writes soon.
     pub(crate) async fn metrics(&mut self) -> Value {
-        let line = tokio::time::timeout(AMPLE, self.metrics.recv()).await.unwrap().unwrap();
-        serde_json::from_str(&line).unwrap()
+        self.metrics.next(AMPLE).await.unwrap()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
